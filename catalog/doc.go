@@ -1,0 +1,2 @@
+// Package catalog remembers VMs, recovery points, images and chunk records.
+package catalog

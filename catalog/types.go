@@ -1,0 +1,72 @@
+package catalog
+
+import (
+	"time"
+
+	"github.com/strongroom-backup/strongroom/dedup"
+)
+
+// ChunkNo numbers a chunk record. 0 is the chunk of zeros, which has none.
+type ChunkNo uint64
+
+// Run says that Count blocks of a chunk, from block Start on, lie in
+// consecutive slots from Addr on. Blocks no run covers are zero.
+type Run struct {
+	Start uint16
+	Count uint16
+	Addr  dedup.Addr
+}
+
+// Chunk is how one chunk is made. Runs are sorted by Start, do not overlap and
+// are maximal.
+type Chunk struct {
+	Hash   dedup.Hash
+	Length uint32 // bytes of disk it covers: ChunkSize, less for a disk's last
+	Runs   []Run
+}
+
+// Mode says what a backup transferred.
+type Mode string
+
+const (
+	Full        Mode = "full"
+	Incremental Mode = "incremental"
+)
+
+// Image is one disk's content at one point, without its chunk list.
+type Image struct {
+	Disk         string     `json:"disk"`
+	Size         int64      `json:"size"` // bytes
+	Mode         Mode       `json:"mode"`
+	Parent       string     `json:"parent,omitempty"` // point id of the parent image of the same VM and disk
+	Root         dedup.Hash `json:"-"`
+	Checkpoint   string     `json:"checkpoint,omitempty"`
+	WrittenBytes int64      `json:"written_bytes"` // data bytes the client sent
+	ZeroedBytes  int64      `json:"zeroed_bytes"`  // bytes the client zeroed or trimmed
+	NewBytes     int64      `json:"new_bytes"`     // bytes of blocks nobody had
+	StoredBytes  int64      `json:"stored_bytes"`  // what they took in packs, compressed
+}
+
+// Blob is an opaque file kept with a point, such as a domain XML.
+type Blob struct {
+	Name string
+	Data []byte
+}
+
+// Point is what one backup of a VM made.
+type Point struct {
+	ID     string
+	VM     string
+	Time   time.Time // server time of the commit, UTC
+	Start  time.Time // when the backup was opened, UTC
+	Labels map[string]string
+	Images []Image    // sorted by disk
+	Blobs  []BlobInfo // sorted by name
+}
+
+// BlobInfo describes a blob without its bytes.
+type BlobInfo struct {
+	Name string     `json:"name"`
+	Size int64      `json:"size"`
+	Hash dedup.Hash `json:"-"`
+}

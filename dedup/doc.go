@@ -1,0 +1,2 @@
+// Package dedup keeps each block of data once.
+package dedup
