@@ -1,0 +1,161 @@
+package api
+
+import (
+	"time"
+)
+
+// Base is the path every endpoint begins with, but /healthz and /metrics.
+const Base = "/api/v1"
+
+// Info is what a client must know of a server.
+type Info struct {
+	Version string  `json:"version"`
+	StoreID string  `json:"store_id"`
+	Data    string  `json:"data"`
+	NBD     NBDInfo `json:"nbd"`
+}
+
+// NBDInfo says where the NBD server is. Empty fields: not listening there.
+type NBDInfo struct {
+	Address  string `json:"address,omitempty"` // host:port
+	Socket   string `json:"socket,omitempty"`  // path on the server's host
+	TLS      bool   `json:"tls"`               // offered on Address
+	ForceTLS bool   `json:"force_tls"`         // required on Address
+}
+
+// BackupRequest opens a backup.
+type BackupRequest struct {
+	VM     string        `json:"vm"`
+	Disks  []DiskRequest `json:"disks"`
+	Mode   string        `json:"mode,omitempty"`   // full, incremental or auto; empty: auto
+	Parent string        `json:"parent,omitempty"` // what the client believes its bitmap began at
+	// ParentCheckpoint is the checkpoint the client's bitmap began at.
+	ParentCheckpoint string            `json:"parent_checkpoint,omitempty"`
+	Checkpoint       string            `json:"checkpoint,omitempty"` // the name this backup's bitmap has at the client
+	Labels           map[string]string `json:"labels,omitempty"`
+	Blobs            []Blob            `json:"blobs,omitempty"`
+	TTLSeconds       int64             `json:"ttl_seconds,omitempty"` // 0: the server's default
+}
+
+// DiskRequest names a disk and its size in bytes.
+type DiskRequest struct {
+	Disk string `json:"disk"`
+	Size int64  `json:"size"`
+}
+
+// Blob is a file kept with a point. In JSON its data is base64.
+type Blob struct {
+	Name string `json:"name"`
+	Data []byte `json:"data"`
+}
+
+// Backup is a session.
+type Backup struct {
+	Session string            `json:"session"`
+	VM      string            `json:"vm"`
+	State   string            `json:"state"` // open, committing, committed, aborted, expired or dead
+	Reason  string            `json:"reason,omitempty"`
+	Started time.Time         `json:"started"`
+	Expires time.Time         `json:"expires"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Disks   []BackupDisk      `json:"disks"`
+	Point   string            `json:"point,omitempty"` // once committed
+}
+
+// BackupDisk is one disk of a session. Export, URI and UnixURI are there while
+// the session is open; whoever knows them can write the disk.
+type BackupDisk struct {
+	Disk         string `json:"disk"`
+	Mode         string `json:"mode"`
+	Parent       string `json:"parent,omitempty"`
+	Size         int64  `json:"size"`
+	Export       string `json:"export,omitempty"`
+	URI          string `json:"uri,omitempty"`
+	UnixURI      string `json:"unix_uri,omitempty"`
+	WrittenBytes int64  `json:"written_bytes"`
+	ZeroedBytes  int64  `json:"zeroed_bytes"`
+	NewBytes     int64  `json:"new_bytes"`
+	StoredBytes  int64  `json:"stored_bytes"`
+}
+
+// Receipt is the answer to a commit: the point exists and survives a power cut.
+type Receipt struct {
+	Point  string    `json:"point"`
+	VM     string    `json:"vm"`
+	Time   time.Time `json:"time"`
+	Images []Image   `json:"images"`
+}
+
+// Image is one disk of a point.
+type Image struct {
+	Disk         string `json:"disk"`
+	Size         int64  `json:"size"`
+	Mode         string `json:"mode"`
+	Parent       string `json:"parent,omitempty"`
+	Root         string `json:"root"` // hex of the image's root hash
+	Checkpoint   string `json:"checkpoint,omitempty"`
+	WrittenBytes int64  `json:"written_bytes"` // data the client sent
+	ZeroedBytes  int64  `json:"zeroed_bytes"`  // zeroed or trimmed by the client
+	NewBytes     int64  `json:"new_bytes"`     // of it, what nobody had
+	StoredBytes  int64  `json:"stored_bytes"`  // what that took, compressed
+}
+
+// VM is a machine with at least one point.
+type VM struct {
+	VM     string    `json:"vm"`
+	Points int       `json:"points"`
+	Disks  []string  `json:"disks"` // of the newest point
+	Latest string    `json:"latest"`
+	Time   time.Time `json:"time"` // of the newest point
+}
+
+// Point is a recovery point.
+type Point struct {
+	Point   string            `json:"point"`
+	VM      string            `json:"vm"`
+	Time    time.Time         `json:"time"`
+	Started time.Time         `json:"started"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Images  []Image           `json:"images"`
+	Blobs   []BlobInfo        `json:"blobs,omitempty"`
+}
+
+// BlobInfo is a blob without its bytes.
+type BlobInfo struct {
+	Name string `json:"name"`
+	Size int64  `json:"size"`
+}
+
+// Removed is the answer to the removal of a point.
+type Removed struct {
+	Point string `json:"point"`
+	VM    string `json:"vm"`
+}
+
+// Stats is the state of the store in figures. Counters begin at 0 when the
+// server starts; they are marked so.
+type Stats struct {
+	VMs          int64            `json:"vms"`
+	Points       int64            `json:"points"`
+	Images       int64            `json:"images"`
+	LogicalBytes int64            `json:"logical_bytes"` // the sizes of all images together
+	StoredBytes  int64            `json:"stored_bytes"`  // bytes of all packs
+	Packs        int64            `json:"packs"`
+	Sessions     map[string]int64 `json:"sessions"` // by state
+	Connections  int64            `json:"nbd_connections"`
+	// Since the server started:
+	Uptime       float64 `json:"uptime_seconds"`
+	WrittenBytes int64   `json:"written_bytes"` // data put into the store
+	NewBytes     int64   `json:"new_bytes"`     // of it, what nobody had
+	PackedBytes  int64   `json:"packed_bytes"`  // what that took, compressed
+	// The file system of the store:
+	CapacityBytes int64 `json:"capacity_bytes"`
+	FreeBytes     int64 `json:"free_bytes"`
+	ReserveBytes  int64 `json:"reserve_bytes"`
+}
+
+// Health is the answer of /healthz.
+type Health struct {
+	Status string `json:"status"` // ok, starting, draining or failed
+	Reason string `json:"reason,omitempty"`
+}
