@@ -1,0 +1,112 @@
+package crashfs
+
+import (
+	"hash/fnv"
+	"slices"
+)
+
+// directory is a set of names: as seen now, as durable, and the changes
+// between the two, oldest first.
+type directory struct {
+	cur, dur map[string]*inode
+	pending  []entryOp
+}
+
+// entryOp is one atomic change of a directory.
+type entryOp struct {
+	seq     uint64 // order over the whole file system
+	pair    uint64 // on the removing half of a rename across directories: seq of the adding half
+	changes []entryChange
+	lost    bool
+}
+
+// entryChange binds a name; a nil inode unbinds it. taken says that another
+// inode had the name before.
+type entryChange struct {
+	name  string
+	node  *inode
+	taken bool
+}
+
+func newDirectory() *directory {
+	return &directory{cur: map[string]*inode{}, dur: map[string]*inode{}}
+}
+
+// adds reports whether the change gives some inode a name.
+func (o entryOp) adds() bool {
+	return slices.ContainsFunc(o.changes, func(c entryChange) bool { return c.node != nil })
+}
+
+// removes reports whether the change takes a name from some inode.
+func (o entryOp) removes() bool {
+	return slices.ContainsFunc(o.changes, func(c entryChange) bool { return c.taken })
+}
+
+// apply changes what is seen now and remembers it as un-synced.
+func (d *directory) apply(op entryOp) {
+	for i, c := range op.changes {
+		old := d.cur[c.name]
+		op.changes[i].taken = old != nil
+		if old != nil {
+			old.links--
+		}
+		if c.node != nil {
+			c.node.links++
+		}
+		bind(d.cur, c)
+	}
+	d.pending = append(d.pending, op)
+}
+
+func bind(names map[string]*inode, c entryChange) {
+	if c.node == nil {
+		delete(names, c.name)
+		return
+	}
+	names[c.name] = c.node
+}
+
+func (d *directory) sync() {
+	for _, op := range d.pending {
+		if op.lost {
+			continue
+		}
+		for _, c := range op.changes {
+			bind(d.dur, c)
+		}
+	}
+	d.pending = nil
+}
+
+func (d *directory) drop() {
+	d.pending = slices.Clone(d.pending)
+	for i := range d.pending {
+		d.pending[i].lost = true
+	}
+}
+
+// names lists the entries in an order that is stable but not sorted, as no
+// real directory is.
+func (d *directory) names() []string {
+	type named struct {
+		hash uint64
+		name string
+	}
+	all := make([]named, 0, len(d.cur))
+	for name := range d.cur {
+		h := fnv.New64a()
+		h.Write([]byte(name))
+		all = append(all, named{h.Sum64(), name})
+	}
+	slices.SortFunc(all, func(a, b named) int {
+		if a.hash < b.hash {
+			return -1
+		}
+		return 1
+	})
+	out := make([]string, len(all))
+	for i, n := range all {
+		out[i] = n.name
+	}
+	return out
+}

@@ -1,0 +1,55 @@
+// Package crashfs is an in-memory file system that can lose power.
+//
+// It implements Pebble's vfs.FS, so that everything Strongroom keeps (packs,
+// journals, the metadata log, both databases) can run on it in a test. At any
+// operation a test may ask for the file system as it would be found after a
+// power cut or after the death of the process, without disturbing the run:
+//
+//	fs := crashfs.New()
+//	fs.Observe(func(at *crashfs.Instant) {
+//		if at.Op.Seq%7 == 0 {
+//			states = append(states, at.Crash(rng, crashfs.Random))
+//		}
+//	})
+//
+// # What is durable
+//
+// File data is durable per 512-byte sector. Writes are remembered until the
+// file's Sync or SyncData returns; a power cut picks, for each dirty sector on
+// its own, any of the versions it had since the last sync, which covers
+// dropped, reordered and torn writes. The size is anything between the durable
+// and the current one, so that a lost tail may be missing or read as zeros.
+//
+// Directory entries are durable only after a Sync of the directory, whatever
+// was synced of the file. Until then a power cut keeps or forgets every
+// create, link, mkdir, remove and rename on its own. A rename inside one
+// directory is atomic; across two directories the new name may come without
+// the old one going, and if only the old directory was synced the file may
+// have no name at all.
+//
+// Journaling file systems never lose an addition and keep a later removal in
+// the same directory, and Pebble's marker files rely on it, so that is the
+// default rule; Profile.Paranoid drops it for the directories it names.
+//
+// Kill clones the file system as the next process finds it after SIGKILL:
+// every write is there, but what was not synced still is not.
+//
+// # Faults
+//
+// Inject makes chosen operations fail before or after their effect, writes
+// fall short, or a sync fail the way Linux does: the dirty pages are dropped
+// from write-back though the page cache still shows them, and the next sync
+// reports success. SetCapacity makes a small disk.
+//
+// # Files and locks
+//
+//	fs.go       the vfs.FS methods            crash.go   power cuts and kills
+//	dir.go      entries and their un-synced   fault.go   failing operations
+//	            changes                       trace.go   operations, observers, golden text
+//	content.go  copy-on-write pages           check.go   rules over a trace
+//	inode.go    files and their dirty writes  file.go    open handles
+//
+// One lock guards a whole FS; observers run under it, so they must not call
+// the FS they observe, only the Instant they are given. Clones share immutable
+// pages with their origin and nothing else.
+package crashfs
