@@ -1,0 +1,59 @@
+package nbdclient
+
+import "errors"
+
+// Numbers of the protocol.
+const (
+	magicGreeting = 0x4e42444d41474943 // NBDMAGIC
+	magicOption   = 0x49484156454F5054 // IHAVEOPT
+	magicReply    = 0x3e889045565a9
+	magicRequest  = 0x25609513
+	magicChunk    = 0x668e33ef
+
+	flagFixedNewstyle = 1 << 0
+	flagNoZeroes      = 1 << 1
+
+	optStartTLS   = 5
+	optGo         = 7
+	optStructured = 8
+	optSetContext = 10
+
+	repAck      = 1
+	repInfo     = 3
+	repMeta     = 4
+	repErrBit   = 1 << 31
+	infoExport  = 0
+	cmdRead     = 0
+	cmdDisc     = 2
+	cmdStatus   = 7
+	chunkDone   = 1 << 0
+	chunkNone   = 0
+	chunkData   = 1
+	chunkHole   = 2
+	chunkStatus = 5
+	chunkErrBit = 1 << 15
+	chunkErrAt  = chunkErrBit | 2
+
+	stateZero = 1 << 1 // NBD_STATE_ZERO of base:allocation
+)
+
+const (
+	contextName = "base:allocation"
+
+	// optionReplyMax is far more than any reply in the handshake needs.
+	optionReplyMax = 16 << 10
+	// optionRepliesMax bounds how many replies one option may get.
+	optionRepliesMax = 64
+	// errorPayloadMax is the 4096 bytes a string may have, and its header.
+	errorPayloadMax = 4096 + 14
+	// statusPayloadMax is the 2^20 extents the protocol allows in one chunk.
+	statusPayloadMax = 4 + 8<<20
+	// statusLengthMax is the longest range asked about at once; the length is
+	// 32 bits wide, and stays a multiple of the block size.
+	statusLengthMax = 1<<32 - 1<<16
+	// ReadMax is the largest read: what every server must take (32 MiB).
+	ReadMax = 32 << 20
+)
+
+// ErrProtocol says that the server did not keep to the protocol.
+var ErrProtocol = errors.New("the NBD server broke the protocol")
