@@ -1,0 +1,39 @@
+package volume
+
+import "time"
+
+// Every bound of this package, with its reason.
+const (
+	// maxDiskSize keeps every offset, rounded up to a block, far from the end of int64, and a
+	// disk's chunk numbers within 32 bits.
+	maxDiskSize = 1 << 50
+	// maxDisks is what the largest hypervisor configurations attach to one VM.
+	maxDisks = 256
+	// maxTTL bounds how long a forgotten backup can hold space.
+	maxTTL = 90 * 24 * time.Hour
+	// DefaultTTL applies when a backup names none.
+	DefaultTTL = 24 * time.Hour
+	// maxLabel bounds one label's value; the catalog bounds their number.
+	maxLabel = 4096
+	// residentChunks is how many chunk maps (8 KiB each) a disk keeps in memory. 256 cover 16 GiB of
+	// scattered writes in 2 MiB; the rest wait in the journal.
+	residentChunks = 256
+	// maxPatches is how many raw extents may lie over one block before they are merged into it.
+	maxPatches = 32
+	// maxPatchedBlocks is how many blocks of a disk may carry raw extents; past it every new
+	// partial write merges its block at once. Some 100 bytes each.
+	maxPatchedBlocks = 1 << 16
+	// addrCacheChunks is how many expanded chunk records (8 KiB each) all readers share.
+	addrCacheChunks = 2048
+	// keepClosed is how long the outcome of a finished session can be asked for.
+	keepClosed = 7 * 24 * time.Hour
+	// maxClosed bounds the number of finished sessions remembered.
+	maxClosed = 10_000
+	// maxSessions bounds the open ones; each costs descriptors and memory.
+	maxSessions = 4096
+	// maxSessionFile bounds a session.json, blobs (16 MiB, in base64) included.
+	maxSessionFile = 40 << 20
+	// maxRecord bounds a journal record: a mapping of a 32 MiB write, a chunk map, or raw data of
+	// less than a block.
+	maxRecord = 1 << 20
+)

@@ -1,0 +1,147 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/strongroom-backup/strongroom/catalog"
+	"github.com/strongroom-backup/strongroom/dedup"
+	"github.com/strongroom-backup/strongroom/internal/atomicfile"
+)
+
+// Options say where sessions live and what they are made from.
+type Options struct {
+	FS      vfs.FS
+	Dir     string // holds one folder per session
+	Blocks  *dedup.Store
+	Catalog *catalog.Catalog
+	Clock   func() time.Time // nil: time.Now
+	// BootID names this boot of the host. Un-flushed writes survive a crash of
+	// the server but not another BootID.
+	BootID string
+	Events Events
+}
+
+// Events tell the daemon what it should log. Every field may be nil.
+type Events struct {
+	// Recovered is called at Open for each session that goes on.
+	Recovered func(session, vm string, disks int)
+	// Dead is called once when a session can no longer be finished.
+	Dead func(session, vm, reason string)
+	// Closed is called when a session ends: committed, aborted or expired.
+	Closed func(session, vm string, s State)
+}
+
+// Manager owns the open backup sessions and reads committed images.
+type Manager struct {
+	fs     vfs.FS
+	dir    string
+	blocks *dedup.Store
+	cat    *catalog.Catalog
+	now    func() time.Time
+	boot   string
+	events Events
+	cache  *addrCache
+	stats  counters
+
+	mu       sync.Mutex
+	sessions map[string]*session
+	exports  map[string]*disk // by token, of every session remembered
+	closed   bool
+}
+
+// OpenManager recovers the sessions in o.Dir, which is made when missing.
+// Sessions that may have lost acknowledged writes come back dead.
+func OpenManager(o Options) (*Manager, error) {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	m := &Manager{
+		fs: o.FS, dir: o.Dir, blocks: o.Blocks, cat: o.Catalog, now: o.Clock, boot: o.BootID, events: o.Events,
+		cache:    newAddrCache(o.Catalog.Chunk),
+		sessions: map[string]*session{}, exports: map[string]*disk{},
+	}
+	if err := m.fs.MkdirAll(m.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make session folder: %w", err)
+	}
+	if err := atomicfile.SyncDir(m.fs, m.fs.PathDir(m.dir)); err != nil {
+		return nil, err
+	}
+	if err := m.recoverAll(); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Close flushes every open session, so that it survives even a restart of the
+// host, and closes its files. No Disk or Image may be in use.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	m.closed = true
+	all := m.sessions
+	m.sessions = map[string]*session{}
+	m.mu.Unlock()
+	var errs []error
+	for _, s := range all {
+		errs = append(errs, s.shut())
+	}
+	return errors.Join(errs...)
+}
+
+// find returns a session by id.
+func (m *Manager) find(id string) (*session, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.sessions[id]; s != nil {
+		return s, nil
+	}
+	return nil, fmt.Errorf("%w: %q", ErrNoSession, id)
+}
+
+// add makes a session reachable by its id and its tokens.
+func (m *Manager) add(s *session) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sessions[s.file.ID] = s
+	for _, d := range s.disks {
+		m.exports[d.spec.Token] = d
+	}
+}
+
+// OpenExport returns the writable disk behind a session's token. The error
+// wraps ErrNoSession, ErrDead or ErrClosed.
+func (m *Manager) OpenExport(token string) (*Disk, error) {
+	m.mu.Lock()
+	d := m.exports[token]
+	m.mu.Unlock()
+	if d == nil {
+		return nil, fmt.Errorf("%w behind export %q", ErrNoSession, token)
+	}
+	if err := d.s.usable(); err != nil {
+		return nil, err
+	}
+	return &Disk{d: d}, nil
+}
+
+// InUse returns the open sessions whose parent is the given point. Their
+// incremental images need it until they are committed or aborted.
+func (m *Manager) InUse(point string) (sessions []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, s := range m.sessions {
+		if s.usable() != nil {
+			continue
+		}
+		for _, d := range s.disks {
+			if d.spec.Parent == point {
+				sessions = append(sessions, id)
+				break
+			}
+		}
+	}
+	return sessions
+}

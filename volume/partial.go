@@ -1,0 +1,155 @@
+package volume
+
+import (
+	"fmt"
+	"math/bits"
+
+	"github.com/strongroom-backup/strongroom/dedup"
+)
+
+// logRaw logs and applies a write of less than a block, within one block.
+func (d *disk) logRaw(p []byte, off int64) error {
+	n := int64(len(p))
+	at := int64(-1)
+	var err error
+	if isZero(p) {
+		err = d.journal.appendZero(off, n, true)
+	} else {
+		at, err = d.journal.appendRaw(off, p)
+	}
+	if err != nil {
+		return err
+	}
+	d.total.written += n
+	return d.patch(off, n, at)
+}
+
+func isZero(p []byte) bool {
+	for len(p) > 0 {
+		n := min(len(p), len(zeros))
+		if string(p[:n]) != zeros[:n] {
+			return false
+		}
+		p = p[n:]
+	}
+	return true
+}
+
+var zeros = string(make([]byte, 4096))
+
+// patch lays bytes of the journal (at) or zeros (at < 0) over part of a block.
+func (d *disk) patch(off, n, at int64) error {
+	block := off / dedup.BlockSize
+	c, err := d.touch(uint32(block / dedup.ChunkBlocks))
+	if err != nil {
+		return err
+	}
+	b := uint16(block % dedup.ChunkBlocks)
+	if c.patches == nil {
+		c.patches = map[uint16][]patch{}
+	}
+	if c.patches[b] == nil {
+		d.patched++
+	}
+	c.patches[b] = append(c.patches[b], patch{off: uint32(off % dedup.BlockSize), n: uint32(n), at: at})
+	d.recent = append(d.recent, block)
+	return nil
+}
+
+func (d *disk) unpatch(c *chunk, b uint16) {
+	delete(c.patches, b)
+	d.patched--
+}
+
+// settle brings what a write left in memory back under its bounds: blocks that
+// the write patched are merged when the patches cover them, are too many, or
+// lie over too many blocks. It appends to the journal, so replay never calls it.
+func (d *disk) settle() error {
+	for _, block := range d.recent {
+		index, b := uint32(block/dedup.ChunkBlocks), uint16(block%dedup.ChunkBlocks)
+		c := d.chunks[index]
+		list := c.patches[b]
+		if len(list) < maxPatches && d.patched <= maxPatchedBlocks && !d.covered(block, list) {
+			continue
+		}
+		if err := d.fold(index, c, b); err != nil {
+			return err
+		}
+	}
+	d.recent = d.recent[:0]
+	return d.trim()
+}
+
+// covered reports whether patches replace every byte of a block, seen in
+// sectors of 512 bytes.
+func (d *disk) covered(block int64, list []patch) bool {
+	if len(list) < 2 {
+		return false
+	}
+	var mask [2]uint64
+	for _, p := range list {
+		for s := (p.off + 511) / 512; (s+1)*512 <= p.off+p.n; s++ {
+			mask[s/64] |= 1 << (s % 64)
+		}
+	}
+	need := min(dedup.BlockSize, d.spec.Size-block*dedup.BlockSize)
+	return int64(bits.OnesCount64(mask[0])+bits.OnesCount64(mask[1]))*512 >= need
+}
+
+// foldChunk merges every patched block of a chunk.
+func (d *disk) foldChunk(index uint32, c *chunk) error {
+	for b := range c.patches {
+		if err := d.fold(index, c, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fold merges one block's patches with what lies beneath, stores the result and
+// logs the mapping.
+func (d *disk) fold(index uint32, c *chunk, b uint16) error {
+	buf := blockBuffers.Get().(*[dedup.BlockSize]byte)
+	defer blockBuffers.Put(buf)
+	hint, err := d.s.m.cache.get(d.base.number(int64(index)))
+	if err != nil {
+		return err
+	}
+	under := c.blocks[b]
+	if under == inherit {
+		under = hint[b]
+	}
+	if err := d.s.m.blocks.Read([]dedup.Addr{under}, buf[:]); err != nil {
+		return err
+	}
+	if err := d.overlay(buf[:], 0, c.patches[b]); err != nil {
+		return err
+	}
+	var out [1]dedup.Addr
+	r, err := d.s.writer.Put(buf[:], hint[b:b+1], out[:])
+	if err != nil {
+		return err
+	}
+	d.s.m.stats.folds.Add(1)
+	block := int64(index)*dedup.ChunkBlocks + int64(b)
+	return d.logMap(counts{fresh: r.NewBytes, stored: r.StoredBytes},
+		[]mapped{{block: block, count: 1, addr: out[0]}})
+}
+
+// overlay applies patches to dst, which holds a block from byte start on.
+func (d *disk) overlay(dst []byte, start int64, list []patch) error {
+	for _, p := range list {
+		from := max(int64(p.off), start)
+		to := min(int64(p.off)+int64(p.n), start+int64(len(dst)))
+		if from >= to {
+			continue
+		}
+		part := dst[from-start : to-start]
+		if p.at < 0 {
+			clear(part)
+		} else if err := readFull(d.journal.file, part, p.at+from-int64(p.off)); err != nil {
+			return fmt.Errorf("read raw extent from session journal: %w", err)
+		}
+	}
+	return nil
+}

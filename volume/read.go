@@ -1,0 +1,186 @@
+package volume
+
+import (
+	"github.com/strongroom-backup/strongroom/dedup"
+)
+
+// ReadAt fills p with the disk's present content: what the session wrote over
+// what its parent has.
+func (x *Disk) ReadAt(p []byte, off int64) (int, error) {
+	if err := checkRange(off, int64(len(p)), x.Size()); err != nil || len(p) == 0 {
+		return 0, err
+	}
+	if err := x.d.enter(); err != nil {
+		return 0, err
+	}
+	defer x.d.leave()
+	if err := x.d.read(p, off); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// patchedBlock is a block of a read with raw extents over it.
+type patchedBlock struct {
+	index int // of the block in the read
+	list  []patch
+}
+
+func (d *disk) read(p []byte, off int64) error {
+	first := off / dedup.BlockSize
+	list := make([]dedup.Addr, (off+int64(len(p))-1)/dedup.BlockSize-first+1)
+	patched, err := d.resolve(first, list)
+	if err != nil {
+		return err
+	}
+	if err := d.s.m.readBlocks(p, off, list); err != nil {
+		return err
+	}
+	for _, b := range patched {
+		start := (first+int64(b.index))*dedup.BlockSize - off // of the block in p
+		from, to := max(start, 0), min(start+dedup.BlockSize, int64(len(p)))
+		if err := d.overlay(p[from:to], from-start, b.list); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resolve finds where blocks from first on lie. Patches are only ever appended
+// to the slices it returns, so they may be used without the lock.
+func (d *disk) resolve(first int64, list []dedup.Addr) (patched []patchedBlock, err error) {
+	for done := 0; done < len(list); {
+		block := first + int64(done)
+		index, in := block/dedup.ChunkBlocks, int(block%dedup.ChunkBlocks)
+		n := min(len(list)-done, dedup.ChunkBlocks-in)
+		a, patches, err := d.view(index)
+		if err != nil {
+			return nil, err
+		}
+		copy(list[done:done+n], a[in:])
+		for b, l := range patches {
+			if i := int(b) - in; i >= 0 && i < n {
+				patched = append(patched, patchedBlock{done + i, l})
+			}
+		}
+		done += n
+	}
+	return patched, nil
+}
+
+// view is a chunk as it reads now: addresses with the base filled in, to be
+// read only, and the patches over them.
+func (d *disk) view(index int64) (*addrs, map[uint16][]patch, error) {
+	under, err := d.s.m.cache.get(d.base.number(index))
+	if err != nil {
+		return nil, nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.chunks[uint32(index)]
+	if c == nil {
+		return under, nil, nil
+	}
+	if c.spill == spillZero {
+		return &zeroAddrs, nil, nil
+	}
+	a, err := d.load(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range a {
+		if a[i] == inherit {
+			a[i] = under[i]
+		}
+	}
+	var patches map[uint16][]patch
+	if len(c.patches) > 0 {
+		patches = make(map[uint16][]patch, len(c.patches))
+		for b, l := range c.patches {
+			patches[b] = l
+		}
+	}
+	return a, patches, nil
+}
+
+// readBlocks fills p, which begins at byte off of a disk, from the blocks that
+// hold it: list begins with the block of off.
+func (m *Manager) readBlocks(p []byte, off int64, list []dedup.Addr) error {
+	if in := off % dedup.BlockSize; in != 0 || len(p) < dedup.BlockSize {
+		n, err := m.readPart(p, in, list[0])
+		if err != nil {
+			return err
+		}
+		p, list = p[n:], list[1:]
+	}
+	if whole := len(p) / dedup.BlockSize; whole > 0 {
+		if err := m.blocks.Read(list[:whole], p[:whole*dedup.BlockSize]); err != nil {
+			return err
+		}
+		p, list = p[whole*dedup.BlockSize:], list[whole:]
+	}
+	if len(p) == 0 {
+		return nil
+	}
+	_, err := m.readPart(p, 0, list[0])
+	return err
+}
+
+// readPart fills p from byte in of a block, up to the block's end.
+func (m *Manager) readPart(p []byte, in int64, a dedup.Addr) (int, error) {
+	buf := blockBuffers.Get().(*[dedup.BlockSize]byte)
+	defer blockBuffers.Put(buf)
+	if err := m.blocks.Read([]dedup.Addr{a}, buf[:]); err != nil {
+		return 0, err
+	}
+	return copy(p, buf[in:]), nil
+}
+
+// Extents tells which parts of [off, off+n) are zero without reading data. A
+// part that is not known to be zero is called data.
+func (x *Disk) Extents(off, n int64, yield func(length int64, zero bool) bool) error {
+	if err := checkRange(off, n, x.Size()); err != nil {
+		return err
+	}
+	if err := x.d.enter(); err != nil {
+		return err
+	}
+	defer x.d.leave()
+	return extents(off, n, yield, func(index int64) (*addrs, error) {
+		a, patches, err := x.d.view(index)
+		for b := range patches {
+			a[b] = 1 // any address but zero's; a is a copy, since the chunk was touched
+		}
+		return a, err
+	})
+}
+
+// extents walks [off, off+n) chunk by chunk and yields maximal extents.
+func extents(off, n int64, yield func(int64, bool) bool, view func(int64) (*addrs, error)) error {
+	var length int64
+	var zero bool
+	for end := off + n; off < end; {
+		a, err := view(off / dedup.ChunkSize)
+		if err != nil {
+			return err
+		}
+		for stop := min(end, (off/dedup.ChunkSize+1)*dedup.ChunkSize); off < stop; {
+			step := stop - off
+			if a != &zeroAddrs {
+				step = min(step, dedup.BlockSize-off%dedup.BlockSize)
+			}
+			z := a[off/dedup.BlockSize%dedup.ChunkBlocks] == 0
+			if z != zero && length > 0 {
+				if !yield(length, zero) {
+					return nil
+				}
+				length = 0
+			}
+			zero, length, off = z, length+step, off+step
+		}
+	}
+	if length > 0 {
+		yield(length, zero)
+	}
+	return nil
+}

@@ -1,0 +1,248 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/strongroom-backup/strongroom/catalog"
+	"github.com/strongroom-backup/strongroom/dedup"
+	"github.com/strongroom-backup/strongroom/internal/ids"
+)
+
+// recoverAll brings back every session folder.
+func (m *Manager) recoverAll() error {
+	names, err := m.fs.List(m.dir)
+	if err != nil {
+		return fmt.Errorf("list sessions: %w", err)
+	}
+	for _, id := range names {
+		if !ids.IsID(id) {
+			continue
+		}
+		s, err := m.recoverSession(id)
+		if err != nil {
+			return fmt.Errorf("recover session %s: %w", id, err)
+		}
+		if s != nil {
+			m.add(s)
+		}
+	}
+	return nil
+}
+
+// recoverSession brings one session back as what it is by now. It returns nil
+// for a folder that never became a session. Only errors of writing stop the
+// server: whatever is wrong inside makes the session dead.
+func (m *Manager) recoverSession(id string) (*session, error) {
+	f, err := m.loadSessionFile(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, m.fs.RemoveAll(m.sessionDir(id)) // a crash while it was created
+	}
+	if err != nil {
+		s := &session{m: m, file: sessionFile{Format: sessionFormat, ID: id, VM: "unknown", State: Dead, Expires: m.now().Add(DefaultTTL)}}
+		reason := err.Error()
+		s.file.Reason = reason
+		s.dead.Store(&reason)
+		return s, nil
+	}
+	s := &session{m: m, file: *f}
+	if f.State == Committing {
+		if err := s.settleCommit(); err != nil {
+			return nil, err
+		}
+	}
+	switch s.file.State {
+	case Open:
+		return s, s.revive()
+	case Dead:
+		s.dead.Store(&s.file.Reason)
+	}
+	s.describeDisks()
+	if s.file.State == Dead {
+		return s, nil
+	}
+	return s, m.removeJournals(s)
+}
+
+// settleCommit finds out what became of a commit that a crash interrupted.
+func (s *session) settleCommit() error {
+	_, err := s.m.cat.Point(s.file.Point)
+	switch {
+	case err == nil:
+		s.file.State = Committed
+	case errors.Is(err, catalog.ErrNotFound):
+		s.file.State, s.file.Point = Open, ""
+	default:
+		return err
+	}
+	return s.m.save(&s.file)
+}
+
+// describeDisks gives an ended session its disks, for Status only.
+func (s *session) describeDisks() {
+	for _, spec := range s.file.Disks {
+		s.disks = append(s.disks, &disk{s: s, spec: spec})
+	}
+}
+
+// revive reopens an open session's journals. It dies when an acknowledged
+// write may be lost.
+func (s *session) revive() error {
+	reason, err := s.replay()
+	if err != nil {
+		return err
+	}
+	if reason != "" {
+		s.kill(reason)
+		return s.release()
+	}
+	if s.file.BootID != s.m.boot {
+		s.file.BootID = s.m.boot
+		if err := s.m.save(&s.file); err != nil {
+			return err
+		}
+	}
+	if f := s.m.events.Recovered; f != nil {
+		f(s.file.ID, s.file.VM, len(s.disks))
+	}
+	return nil
+}
+
+// replay reads the journals of all disks. reason says why the session must die.
+func (s *session) replay() (reason string, err error) {
+	s.writer = s.m.blocks.NewWriter()
+	for _, spec := range s.file.Disks {
+		d, err := newDisk(s, spec)
+		if err != nil {
+			s.describeRest()
+			return err.Error(), nil
+		}
+		s.disks = append(s.disks, d)
+		d.journal, err = openJournal(s.m.fs, s.m.journalPath(s.file.ID, spec.Disk), spec.Size)
+		if err == nil {
+			err = d.replay()
+		}
+		if err != nil {
+			s.describeRest()
+			return fmt.Sprintf("disk %s: %v", spec.Disk, err), nil
+		}
+		if s.file.BootID != s.m.boot && !d.isClean {
+			s.describeRest()
+			return fmt.Sprintf("the host restarted while writes to disk %s were acknowledged but not flushed", spec.Disk), nil
+		}
+		if err := d.depend(); err != nil {
+			s.describeRest()
+			return fmt.Sprintf("disk %s: %v", spec.Disk, err), nil
+		}
+	}
+	return "", nil
+}
+
+// describeRest adds the disks that replay did not reach.
+func (s *session) describeRest() {
+	for _, spec := range s.file.Disks[len(s.disks):] {
+		s.disks = append(s.disks, &disk{s: s, spec: spec})
+	}
+}
+
+// replay applies every valid record. The journal ends at the first that is not.
+func (d *disk) replay() error {
+	for {
+		rec, err := d.journal.next(d.journal.file)
+		if errors.Is(err, errTorn) {
+			d.recent = nil
+			return nil
+		}
+		if err == nil {
+			err = d.redo(rec)
+		}
+		if err != nil {
+			return fmt.Errorf("session journal, record %d: %w", d.journal.seq, err)
+		}
+	}
+}
+
+func (d *disk) redo(rec record) error {
+	d.isClean = rec.typ == recClean
+	switch rec.typ {
+	case recClean, recDirty:
+		return nil
+	case recMap:
+		c, err := decodeMap(rec.payload, d.numBlocks(), func(m mapped) error {
+			return d.apply(m.block, int64(m.count), m.addr)
+		})
+		d.total.add(c)
+		return err
+	case recRaw:
+		off, n, err := decodeRaw(rec.payload, d.spec.Size)
+		if err != nil {
+			return err
+		}
+		d.total.written += int64(n)
+		return d.patch(off, int64(n), rec.at+8)
+	case recZero:
+		off, n, written, err := decodeZero(rec.payload, d.spec.Size)
+		if err != nil {
+			return err
+		}
+		if written {
+			d.total.written += n
+		} else {
+			d.total.zeroed += n
+		}
+		return d.applyZero(off, n)
+	case recChunk:
+		index, _, err := decodeChunk(rec.payload, d.numChunks())
+		if err != nil {
+			return err
+		}
+		c := d.chunks[index]
+		if c == nil {
+			return fmt.Errorf("map of chunk %d, which nothing touched", index)
+		}
+		d.drop(index, c, rec.at)
+		return nil
+	}
+	return fmt.Errorf("unknown type %d", rec.typ)
+}
+
+// depend checks that every block the journal names is there, and makes the
+// session's next flush cover it.
+func (d *disk) depend() error {
+	var list []dedup.Addr
+	for _, c := range d.chunks {
+		a, err := d.load(c)
+		if err != nil {
+			return err
+		}
+		list = list[:0]
+		for _, x := range a {
+			if x != 0 && x != inherit {
+				list = append(list, x)
+			}
+		}
+		if err := d.s.m.blocks.Have(list); err != nil {
+			return fmt.Errorf("data of acknowledged writes is missing: %w", err)
+		}
+		d.s.writer.Depend(list...)
+	}
+	return nil
+}
+
+// removeJournals frees what an ended session no longer needs.
+func (m *Manager) removeJournals(s *session) error {
+	names, err := m.fs.List(m.sessionDir(s.file.ID))
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if strings.HasSuffix(n, ".journal") {
+			if err := m.fs.Remove(m.fs.PathJoin(m.sessionDir(s.file.ID), n)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,199 @@
+package volume
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/strongroom-backup/strongroom/catalog"
+	"github.com/strongroom-backup/strongroom/dedup"
+)
+
+// session is an open backup, or the memory of one that ended.
+type session struct {
+	m      *Manager
+	writer *dedup.Writer // nil once ended
+	disks  []*disk
+
+	// gate is held shared by every operation on a disk and exclusively while
+	// the session is committed or ended: whoever holds it exclusively knows
+	// that nothing is under way.
+	gate sync.RWMutex
+	// verb serialises commit, abort and expiry.
+	verb sync.Mutex
+
+	mu   sync.Mutex // guards State, Reason, Point, Ended and Blobs of file; the rest never changes
+	file sessionFile
+
+	dead atomic.Pointer[string] // why, once dead
+}
+
+// Status describes a session.
+type Status struct {
+	Session string            `json:"session"`
+	VM      string            `json:"vm"`
+	State   State             `json:"state"`
+	Reason  string            `json:"reason,omitempty"`
+	Point   string            `json:"point,omitempty"` // once committed
+	Started time.Time         `json:"started"`
+	Expires time.Time         `json:"expires"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Disks   []DiskStatus      `json:"disks"`
+}
+
+// DiskStatus describes one disk of a session; sizes are bytes.
+type DiskStatus struct {
+	Disk         string       `json:"disk"`
+	Mode         catalog.Mode `json:"mode"`
+	Parent       string       `json:"parent,omitempty"`
+	Size         int64        `json:"size"`
+	Token        string       `json:"-"`
+	Checkpoint   string       `json:"checkpoint,omitempty"`
+	WrittenBytes int64        `json:"written_bytes"`
+	ZeroedBytes  int64        `json:"zeroed_bytes"`
+	NewBytes     int64        `json:"new_bytes"`
+	StoredBytes  int64        `json:"stored_bytes"`
+}
+
+// state is the session's present one.
+func (s *session) state() State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.file.State
+}
+
+// usable says whether clients may still write.
+func (s *session) usable() error {
+	if why := s.dead.Load(); why != nil {
+		return fmt.Errorf("%w: %s (VM %s, session %s); abort it and back up again", ErrDead, *why, s.file.VM, s.file.ID)
+	}
+	if st := s.state(); st != Open {
+		return fmt.Errorf("%w: session %s of VM %s is %s", ErrClosed, s.file.ID, s.file.VM, st)
+	}
+	return nil
+}
+
+// kill makes the session dead for ever: an acknowledged write may be lost. The
+// mark on disk is best effort, since the disk may be what failed.
+func (s *session) kill(reason string) {
+	if !s.dead.CompareAndSwap(nil, &reason) {
+		return
+	}
+	s.mu.Lock()
+	if s.file.State == Open || s.file.State == Committing {
+		s.file.State, s.file.Reason = Dead, reason
+		_ = s.m.save(&s.file) // in memory it is dead all the same
+	}
+	s.mu.Unlock()
+	if f := s.m.events.Dead; f != nil {
+		f(s.file.ID, s.file.VM, reason)
+	}
+}
+
+// status collects what Status tells.
+func (s *session) status() Status {
+	s.mu.Lock()
+	st := Status{
+		Session: s.file.ID, VM: s.file.VM, State: s.file.State, Reason: s.file.Reason,
+		Started: s.file.Started, Expires: s.file.Expires, Labels: s.file.Labels,
+	}
+	if st.State == Committed {
+		st.Point = s.file.Point
+	}
+	s.mu.Unlock()
+	for _, d := range s.disks {
+		c := d.counts()
+		st.Disks = append(st.Disks, DiskStatus{
+			Disk: d.spec.Disk, Mode: d.spec.Mode, Parent: d.spec.Parent, Size: d.spec.Size,
+			Token: d.spec.Token, Checkpoint: d.spec.Checkpoint,
+			WrittenBytes: c.written, ZeroedBytes: c.zeroed, NewBytes: c.fresh, StoredBytes: c.stored,
+		})
+	}
+	return st
+}
+
+// flush makes everything acknowledged so far power-cut safe.
+func (s *session) flush() error {
+	marks := make([]uint64, len(s.disks))
+	for i, d := range s.disks {
+		marks[i] = d.mark()
+	}
+	if err := s.syncPacks(); err != nil {
+		return err
+	}
+	for i, d := range s.disks {
+		if err := d.clean(marks[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// syncPacks syncs every pack the session depends on. A failed sync may have
+// lost data (the kernel drops it and forgets), so the session dies.
+func (s *session) syncPacks() error {
+	if err := s.writer.Sync(); err != nil {
+		s.kill("a pack could not be synced: " + err.Error())
+		return err
+	}
+	return nil
+}
+
+// shut flushes and closes an open session that goes on after a restart.
+func (s *session) shut() error {
+	s.verb.Lock()
+	defer s.verb.Unlock()
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	if s.writer == nil {
+		return nil
+	}
+	var err error
+	if s.usable() == nil {
+		err = s.flush()
+	}
+	return errors.Join(err, s.release())
+}
+
+// release closes files and gives back lanes. The caller holds the gate.
+func (s *session) release() error {
+	if s.writer == nil {
+		return nil
+	}
+	var errs []error
+	for _, d := range s.disks {
+		errs = append(errs, d.close())
+	}
+	s.writer.Close()
+	s.writer = nil
+	return errors.Join(errs...)
+}
+
+// Status describes one session, open or ended.
+func (m *Manager) Status(id string) (Status, error) {
+	s, err := m.find(id)
+	if err != nil {
+		return Status{}, err
+	}
+	return s.status(), nil
+}
+
+// Sessions describes every session remembered, oldest first.
+func (m *Manager) Sessions() []Status {
+	m.mu.Lock()
+	all := make([]*session, 0, len(m.sessions))
+	for _, s := range m.sessions {
+		all = append(all, s)
+	}
+	m.mu.Unlock()
+	slices.SortFunc(all, func(a, b *session) int { return cmp.Compare(a.file.ID, b.file.ID) })
+	list := make([]Status, len(all))
+	for i, s := range all {
+		list[i] = s.status()
+	}
+	return list
+}

@@ -1,0 +1,103 @@
+package volume
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/strongroom-backup/strongroom/catalog"
+	"github.com/strongroom-backup/strongroom/internal/atomicfile"
+	"github.com/strongroom-backup/strongroom/internal/ids"
+)
+
+// State is where a session stands.
+type State string
+
+// A session's states. Committing is only ever seen on disk and in Status while
+// a commit runs; after a crash it becomes committed or open again.
+const (
+	Open       State = "open"
+	Committing State = "committing"
+	Committed  State = "committed"
+	Aborted    State = "aborted"
+	Expired    State = "expired"
+	Dead       State = "dead"
+)
+
+const sessionFormat = 1
+
+// sessionFile is the content of session.json. It is replaced whole and synced
+// at every change of state.
+type sessionFile struct {
+	Format  int               `json:"format"`
+	ID      string            `json:"id"`
+	VM      string            `json:"vm"`
+	State   State             `json:"state"`
+	Reason  string            `json:"reason,omitempty"`
+	Point   string            `json:"point,omitempty"` // chosen when a commit begins
+	BootID  string            `json:"boot_id"`         // of the host whose page cache holds un-flushed writes
+	Started time.Time         `json:"started"`
+	Expires time.Time         `json:"expires"`
+	Ended   time.Time         `json:"ended,omitzero"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Blobs   []catalog.Blob    `json:"blobs,omitempty"`
+	Disks   []diskFile        `json:"disks"`
+}
+
+type diskFile struct {
+	Disk       string       `json:"disk"`
+	Size       int64        `json:"size"`
+	Mode       catalog.Mode `json:"mode"`
+	Parent     string       `json:"parent,omitempty"`
+	Hint       string       `json:"hint,omitempty"` // point to compare with; its absence costs only speed
+	Token      string       `json:"token"`
+	Checkpoint string       `json:"checkpoint,omitempty"`
+}
+
+func (m *Manager) sessionDir(id string) string { return m.fs.PathJoin(m.dir, id) }
+
+func (m *Manager) sessionPath(id string) string {
+	return m.fs.PathJoin(m.sessionDir(id), "session.json")
+}
+
+func (m *Manager) journalPath(id, disk string) string {
+	return m.fs.PathJoin(m.sessionDir(id), disk+".journal")
+}
+
+// save makes f the session's durable state.
+func (m *Manager) save(f *sessionFile) error {
+	data, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(m.fs, m.sessionPath(f.ID), data)
+}
+
+func (m *Manager) loadSessionFile(id string) (*sessionFile, error) {
+	data, err := atomicfile.Read(m.fs, m.sessionPath(id), maxSessionFile)
+	if err != nil {
+		return nil, err
+	}
+	return decodeSessionFile(id, data)
+}
+
+func decodeSessionFile(id string, data []byte) (*sessionFile, error) {
+	f := new(sessionFile)
+	if err := json.Unmarshal(data, f); err != nil {
+		return nil, fmt.Errorf("session.json of %s: %w", id, err)
+	}
+	switch {
+	case f.Format != sessionFormat:
+		return nil, fmt.Errorf("session %s has format %d, this server reads %d", id, f.Format, sessionFormat)
+	case f.ID != id:
+		return nil, fmt.Errorf("session.json in the folder of %s is of session %q", id, f.ID)
+	case len(f.Disks) == 0 || len(f.Disks) > maxDisks:
+		return nil, fmt.Errorf("session %s has %d disks", id, len(f.Disks))
+	}
+	for _, d := range f.Disks {
+		if !ids.IsName(d.Disk) || d.Size <= 0 || d.Size > maxDiskSize || d.Token == "" {
+			return nil, fmt.Errorf("session %s: disk %q of %d bytes makes no sense", id, d.Disk, d.Size)
+		}
+	}
+	return f, nil
+}

@@ -1,0 +1,46 @@
+package volume
+
+import (
+	"sync/atomic"
+
+	"github.com/strongroom-backup/strongroom/internal/hist"
+)
+
+type counters struct {
+	started, committed, aborted, expired atomic.Uint64
+	folds, journalSyncs                  atomic.Uint64
+	commits                              hist.H
+}
+
+// Stats counts what happened since the server started; States is the present.
+type Stats struct {
+	Started, Committed, Aborted, Expired uint64
+	// Folds counts blocks merged from partial writes; JournalSyncs fdatasyncs of session journals.
+	Folds, JournalSyncs uint64
+	Commits             hist.Snapshot // duration of successful commits
+	States              map[State]int // sessions remembered
+	// Bytes of the sessions that are open now.
+	OpenWrittenBytes, OpenNewBytes, OpenStoredBytes int64
+}
+
+// Stats is cheap enough for every scrape.
+func (m *Manager) Stats() Stats {
+	st := Stats{
+		Started: m.stats.started.Load(), Committed: m.stats.committed.Load(),
+		Aborted: m.stats.aborted.Load(), Expired: m.stats.expired.Load(),
+		Folds: m.stats.folds.Load(), JournalSyncs: m.stats.journalSyncs.Load(),
+		Commits: m.stats.commits.Snapshot(), States: map[State]int{},
+	}
+	for _, s := range m.Sessions() {
+		st.States[s.State]++
+		if s.State != Open {
+			continue
+		}
+		for _, d := range s.Disks {
+			st.OpenWrittenBytes += d.WrittenBytes
+			st.OpenNewBytes += d.NewBytes
+			st.OpenStoredBytes += d.StoredBytes
+		}
+	}
+	return st
+}
