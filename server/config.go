@@ -34,7 +34,7 @@ type NBDConfig struct {
 	MaxConnections      int            `key:"max-connections"`
 	BufferMemory        units.Size     `key:"buffer-memory"`
 	HandshakeTimeout    units.Duration `key:"handshake-timeout"`
-	RequestTimeout      units.Duration `key:"request-timeout"`
+	StallTimeout        units.Duration `key:"stall-timeout"`
 }
 
 // NBDTLSConfig turns TLS on for NBD over TCP when Cert and Key are set.
@@ -74,9 +74,8 @@ type StoreConfig struct {
 
 // BackupConfig bounds open backups.
 type BackupConfig struct {
-	TTL     units.Duration `key:"ttl"`
-	MaxTTL  units.Duration `key:"max-ttl"`
-	MaxOpen int            `key:"max-open"`
+	TTL    units.Duration `key:"ttl"`
+	MaxTTL units.Duration `key:"max-ttl"`
 }
 
 // LogConfig is how the server tells what it does.
@@ -101,7 +100,7 @@ func NewConfig() Config {
 			MaxConnections:   256,
 			BufferMemory:     256 * units.MiB,
 			HandshakeTimeout: units.Duration(nbdHandshakeDefault),
-			RequestTimeout:   units.Duration(nbdRequestDefault),
+			StallTimeout:     units.Duration(nbdStallDefault),
 		},
 		API:  APIConfig{Socket: "api.sock"},
 		HTTP: HTTPConfig{Listen: "127.0.0.1:9180"},
@@ -111,7 +110,7 @@ func NewConfig() Config {
 			CatalogCache: 64 * units.MiB,
 			ReadCache:    128 * units.MiB,
 		},
-		Backup: BackupConfig{TTL: units.Duration(units.Day), MaxTTL: units.Duration(30 * units.Day), MaxOpen: 1024},
+		Backup: BackupConfig{TTL: units.Duration(units.Day), MaxTTL: units.Duration(30 * units.Day)},
 		Log:    LogConfig{Level: "info", Format: "text"},
 	}
 }

@@ -57,7 +57,7 @@ func (c *Config) validateNBD(p *problems) {
 	p.integer("nbd.max-connections", n.MaxConnections, 1, 65536)
 	p.size("nbd.buffer-memory", n.BufferMemory, bufferMemoryMin, bufferMemoryMax)
 	p.duration("nbd.handshake-timeout", n.HandshakeTimeout, time.Second, 10*time.Minute)
-	p.duration("nbd.request-timeout", n.RequestTimeout, time.Second, time.Hour)
+	p.duration("nbd.stall-timeout", n.StallTimeout, time.Second, time.Hour)
 }
 
 func (c *Config) validateHTTP(p *problems) {
@@ -87,11 +87,10 @@ func (c *Config) validateStore(p *problems) {
 
 func (c *Config) validateBackup(p *problems) {
 	b := c.Backup
-	p.duration("backup.max-ttl", b.MaxTTL, time.Second, 3650*units.Day)
+	p.duration("backup.max-ttl", b.MaxTTL, time.Second, 90*units.Day)
 	if b.TTL < units.Duration(time.Second) || b.TTL > b.MaxTTL {
 		p.add("backup.ttl", "is %v; want 1s to backup.max-ttl (%v)", b.TTL, b.MaxTTL)
 	}
-	p.integer("backup.max-open", b.MaxOpen, 1, 100_000)
 }
 
 func (p *problems) oneOf(key, value string, allowed ...string) {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"strconv"
 	"syscall"
 )
 
@@ -131,13 +132,30 @@ func (k *call) readError(r io.Reader, kind uint16, n uint32) error {
 	return nil
 }
 
+// ServerError is an error the server answered a request with.
+type ServerError struct {
+	Errno syscall.Errno
+	Text  string // what the server says of it, may be empty
+}
+
+func (e *ServerError) Error() string {
+	if e.Text == "" {
+		return "the server answers: " + e.Errno.Error()
+	}
+	return fmt.Sprintf("the server answers: %s (%v)", e.Text, e.Errno)
+}
+
+func (e *ServerError) Unwrap() error { return e.Errno }
+
+// replyError makes an error of what came over the wire: an errno of which only
+// some values are defined, and text that is printed but not trusted.
 func replyError(code uint32, text []byte) error {
-	errno := syscall.EIO
+	e := &ServerError{Errno: syscall.EIO}
 	if code > 0 && code < 256 {
-		errno = syscall.Errno(code)
+		e.Errno = syscall.Errno(code)
 	}
-	if len(text) == 0 {
-		return errno
+	if quoted := strconv.QuoteToGraphic(string(text)); len(text) > 0 {
+		e.Text = quoted[1 : len(quoted)-1]
 	}
-	return fmt.Errorf("%w: server says %q", errno, text)
+	return e
 }
