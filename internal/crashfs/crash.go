@@ -273,6 +273,7 @@ func (c *powerCut) content(n *inode) *content {
 		return n.cur.share()
 	}
 	fates := c.writeFates(n.pending)
+	n.cur.share() // whole pages of it are taken
 	out := n.dur.share().mutable()
 	out.size = max(n.cur.size, n.dur.size)
 	touched := writesByPage(n.pending)

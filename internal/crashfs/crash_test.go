@@ -156,11 +156,27 @@ func TestKillKeepsWritesAndForgetsLocks(t *testing.T) {
 }
 
 func TestClonesAreIndependent(t *testing.T) {
+	rng := seeded(t)
+	for name, clone := range map[string]func(*FS) *FS{
+		"kill":   (*FS).Kill,
+		"keep":   func(fs *FS) *FS { return fs.Crash(rng, KeepAll) },
+		"random": func(fs *FS) *FS { return fs.Crash(rng, Random) },
+	} {
+		for range 20 {
+			t.Run(name, func(t *testing.T) { independent(t, clone) })
+		}
+	}
+}
+
+func independent(t *testing.T, clone func(*FS) *FS) {
 	fs := New()
 	f := create(t, fs, "a", strings.Repeat("x", 3*pageSize))
 	must(t, f.Sync())
-	before := fs.Kill()
-	_, err := f.(*file).WriteAt([]byte("y"), pageSize)
+	syncDir(t, fs, "/")
+	_, err := f.(*file).WriteAt([]byte(strings.Repeat("w", pageSize)), pageSize)
+	must(t, err)
+	before := clone(fs)
+	_, err = f.(*file).WriteAt([]byte("y"), pageSize)
 	must(t, err)
 	if strings.Contains(text(t, before, "a"), "y") {
 		t.Error("a later write is seen in an earlier clone")

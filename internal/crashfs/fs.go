@@ -164,10 +164,10 @@ func (fs *FS) Link(oldname, newname string) error {
 	dir, base, taken, err := fs.place(to)
 	switch {
 	case err != nil:
-	case n.dir != nil:
-		err = syscall.EPERM
 	case taken != nil:
 		err = syscall.EEXIST
+	case n.dir != nil:
+		err = syscall.EPERM
 	}
 	if err != nil {
 		return &os.LinkError{Op: "link", Old: from, New: to, Err: err}
@@ -250,8 +250,11 @@ func (fs *FS) RemoveAll(name string) error {
 
 func (fs *FS) removeAll(name string) error {
 	n, err := fs.look(name)
-	if err != nil {
+	if err == syscall.ENOENT {
 		return nil
+	}
+	if err != nil {
+		return pathError("removeall", name, err)
 	}
 	if n.dir != nil {
 		for _, child := range n.dir.names() {
@@ -272,9 +275,6 @@ func (fs *FS) Rename(oldname, newname string) error {
 
 func (fs *FS) rename(from, to string) error {
 	oldDir, oldBase, n, err := fs.place(from)
-	if err == nil && n == nil {
-		err = syscall.ENOENT
-	}
 	if err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
@@ -293,18 +293,17 @@ func (fs *FS) rename(from, to string) error {
 	})
 }
 
+// renameable refuses every directory as a target, as os.Rename does.
 func renameable(n, over *inode, from, to string) error {
 	switch {
+	case n == nil:
+		return syscall.ENOENT
+	case over != nil && over.dir != nil:
+		return syscall.EEXIST
 	case strings.HasPrefix(to, from+"/"):
 		return syscall.EINVAL
-	case over == nil || over == n:
-		return nil
-	case n.dir == nil && over.dir != nil:
-		return syscall.EISDIR
-	case n.dir != nil && over.dir == nil:
+	case over != nil && over != n && n.dir != nil:
 		return syscall.ENOTDIR
-	case over.dir != nil && len(over.dir.cur) > 0:
-		return syscall.ENOTEMPTY
 	}
 	return nil
 }
