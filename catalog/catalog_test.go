@@ -1,0 +1,137 @@
+package catalog
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/strongroom-backup/strongroom/dedup"
+)
+
+// testRoot stands in for (*dedup.Store).RootHash.
+func testRoot(size int64, chunks []dedup.Hash) dedup.Hash {
+	h := sha256.New()
+	binary.Write(h, binary.LittleEndian, size)
+	for _, c := range chunks {
+		h.Write(c[:])
+	}
+	return dedup.Hash(h.Sum(nil))
+}
+
+// testClock goes on by a second each time it is read.
+func testClock() func() time.Time {
+	t := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	return func() time.Time {
+		t = t.Add(time.Second)
+		return t
+	}
+}
+
+func testOptions(fs vfs.FS) Options {
+	return Options{FS: fs, Dir: "/data/catalog", MetaDir: "/data/tier0/meta", StoreID: [16]byte{1, 2, 3},
+		RootHash: testRoot, Clock: testClock()}
+}
+
+func mustOpen(t testing.TB, o Options) *Catalog {
+	t.Helper()
+	c, err := Open(o)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	return c
+}
+
+func mustClose(t testing.TB, c *Catalog) {
+	t.Helper()
+	if err := c.Close(); err != nil {
+		t.Fatalf("close: %v", err)
+	}
+}
+
+func mustCommit(t testing.TB, c *Catalog, n NewPoint) Point {
+	t.Helper()
+	p, err := c.Commit(n)
+	if err != nil {
+		t.Fatalf("commit: %v", err)
+	}
+	return p
+}
+
+// testID makes a valid id from a number.
+func testID(n int) string { return fmt.Sprintf("%016d", n) }
+
+// testChunk is a full-length chunk whose hash is made from seed.
+func testChunk(seed uint64, runs ...Run) *Chunk {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], seed)
+	if runs == nil {
+		runs = []Run{{Start: 0, Count: 1024, Addr: dedup.MakeAddr(seed+1, 0)}}
+	}
+	return &Chunk{Hash: sha256.Sum256(b[:]), Length: dedup.ChunkSize, Runs: runs}
+}
+
+// onePoint is a point of one disk of the given chunks.
+func onePoint(id int, vm string, refs ...ChunkRef) NewPoint {
+	return NewPoint{ID: testID(id), VM: vm, Images: []NewImage{{
+		Image:  Image{Disk: "vda", Size: int64(len(refs)) * dedup.ChunkSize, Mode: Full},
+		Chunks: refs,
+	}}}
+}
+
+// dump is the whole logical content of the database.
+func dump(t testing.TB, c *Catalog) string {
+	t.Helper()
+	var b bytes.Buffer
+	it, err := c.db.NewIter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		fmt.Fprintf(&b, "%q %x\n", it.Key(), it.Value())
+	}
+	if err := it.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestCommitReadReopenRebuild(t *testing.T) {
+	fs := vfs.NewMem()
+	c := mustOpen(t, testOptions(fs))
+	n := onePoint(1, "web1", ChunkRef{New: testChunk(1)}, ChunkRef{}, ChunkRef{New: testChunk(1)}, ChunkRef{New: testChunk(2)})
+	n.Labels = map[string]string{"b": "2", "a": "1"}
+	n.Blobs = []Blob{{"vm.xml", []byte("<domain/>")}, {"nvram", nil}}
+	p := mustCommit(t, c, n)
+	if want := testRoot(p.Images[0].Size, []dedup.Hash{testChunk(1).Hash, {}, testChunk(1).Hash, testChunk(2).Hash}); p.Images[0].Root != want {
+		t.Errorf("root %x, want %x", p.Images[0].Root, want)
+	}
+	mustCommit(t, c, onePoint(2, "web1", ChunkRef{No: 1}, ChunkRef{New: testChunk(2)}))
+	if err := c.Remove(testID(1)); err != nil {
+		t.Fatal(err)
+	}
+	list, err := c.ChunkList(testID(2), "vda")
+	if err != nil || fmt.Sprint(list) != "[1 2]" {
+		t.Errorf("chunk list %v, %v", list, err)
+	}
+	before := dump(t, c)
+	mustClose(t, c)
+
+	c = mustOpen(t, testOptions(fs))
+	if got := dump(t, c); got != before {
+		t.Errorf("after reopen:\n%s\nwant:\n%s", got, before)
+	}
+	mustClose(t, c)
+	if err := fs.RemoveAll("/data/catalog"); err != nil {
+		t.Fatal(err)
+	}
+	c = mustOpen(t, testOptions(fs))
+	if got := dump(t, c); got != before {
+		t.Errorf("after rebuild:\n%s\nwant:\n%s", got, before)
+	}
+	mustClose(t, c)
+}

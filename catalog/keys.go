@@ -1,0 +1,62 @@
+package catalog
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/strongroom-backup/strongroom/dedup"
+)
+
+// Keys of the catalog database. Numbers in keys are big-endian, so that they
+// sort; names hold no zero byte.
+const (
+	keyFormat    = 'f' // → format version, store id
+	keyWatermark = 'w' // → what of the metadata log has been applied
+	keyVM        = 'v' // VM → summary of its points
+	keyPoint     = 'r' // VM 0 u64 commit time in ms → point
+	keyPointVM   = 'P' // point id → commit time, VM
+	keyRemoved   = 't' // point id → time of removal
+	keyImage     = 'i' // point id 0 disk → chunk list
+	keyBlob      = 'b' // point id 0 name → bytes
+	keyChunk     = 'c' // u64 chunk number → chunk record
+	keyChunkHash = 'C' // chunk hash → u64 chunk number
+)
+
+func vmKey(vm string) []byte { return append([]byte{keyVM}, vm...) }
+
+// pointsPrefix is what the keys of a VM's points begin with.
+func pointsPrefix(vm string) []byte {
+	return append(append([]byte{keyPoint}, vm...), 0)
+}
+
+func pointKey(vm string, t time.Time) []byte {
+	return binary.BigEndian.AppendUint64(pointsPrefix(vm), uint64(t.UnixMilli()))
+}
+
+func pointVMKey(id string) []byte { return append([]byte{keyPointVM}, id...) }
+func removedKey(id string) []byte { return append([]byte{keyRemoved}, id...) }
+
+func partKey(kind byte, id, name string) []byte {
+	b := append([]byte{kind}, id...)
+	return append(append(b, 0), name...)
+}
+
+func imageKey(id, disk string) []byte { return partKey(keyImage, id, disk) }
+func blobKey(id, name string) []byte  { return partKey(keyBlob, id, name) }
+
+func chunkKey(n ChunkNo) []byte {
+	return binary.BigEndian.AppendUint64([]byte{keyChunk}, uint64(n))
+}
+
+func chunkHashKey(h dedup.Hash) []byte { return append([]byte{keyChunkHash}, h[:]...) }
+
+// after is the end of the range of keys that begin with prefix.
+func after(prefix []byte) []byte {
+	end := append([]byte(nil), prefix...)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return nil
+}

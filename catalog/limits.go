@@ -1,0 +1,51 @@
+package catalog
+
+import "github.com/strongroom-backup/strongroom/dedup"
+
+const (
+	// MaxDiskSize is 1 PiB, well beyond what a hypervisor attaches: 16 Mi
+	// chunks, whose list takes 128 MiB in memory.
+	MaxDiskSize = 1 << 50
+	maxChunks   = MaxDiskSize / dedup.ChunkSize
+
+	// MaxDisks bounds a point to what a VM can have: 256 virtio-scsi targets.
+	MaxDisks = 256
+
+	// MaxBlobs, MaxBlobBytes and MaxPointBlobBytes are for configuration files
+	// (a domain XML is about 10 KiB, an NVRAM image 540 KiB), not for data.
+	MaxBlobs          = 256
+	MaxBlobBytes      = 1 << 20
+	MaxPointBlobBytes = 16 << 20
+
+	// MaxLabels and MaxLabelBytes keep a point's record small: listings
+	// decode it.
+	MaxLabels     = 64
+	MaxLabelBytes = 1024
+
+	// maxName is the longest name ids.IsName accepts.
+	maxName = 128
+
+	// maxChunkNo leaves a list of chunk numbers at 8 bytes each at worst; at
+	// a thousand new chunks a second it lasts 8900 years.
+	maxChunkNo = 1<<48 - 1
+
+	// DefaultCacheBytes holds the chunk records of about 1 TiB of freshly
+	// written disks, or of 2 GiB of thoroughly fragmented ones.
+	DefaultCacheBytes = 32 << 20
+
+	// batchBytes is when a transaction's chunk records go to Pebble in a batch
+	// of their own, so that a huge commit is not in memory twice.
+	batchBytes = 4 << 20
+
+	// memTableBytes and blockCacheBytes are Pebble's: the working set is the
+	// newest points and the chunk hashes being looked up.
+	memTableBytes   = 16 << 20
+	blockCacheBytes = 32 << 20
+
+	// minPrefix is the shortest prefix of a point id a reference may use: 30
+	// of the 48 time bits, about 4 minutes.
+	minPrefix = 6
+
+	// maxBack bounds N of latest~N.
+	maxBack = 1_000_000
+)

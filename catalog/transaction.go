@@ -1,0 +1,86 @@
+package catalog
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/strongroom-backup/strongroom/dedup"
+)
+
+// transaction is a point with everything that is recorded beside it.
+type transaction struct {
+	point Point
+	lists [][]ChunkNo // of point.Images
+	first ChunkNo     // number of chunks[0]
+	news  []*Chunk
+	blobs []Blob // of point.Blobs
+}
+
+// newTransaction sorts what n brings; images get their roots from resolve.
+func newTransaction(n *NewPoint) *transaction {
+	t := &transaction{point: Point{ID: n.ID, VM: n.VM, Start: n.Start.UTC().Truncate(time.Millisecond), Labels: n.Labels}}
+	t.blobs = slices.SortedFunc(slices.Values(n.Blobs), func(a, b Blob) int { return strings.Compare(a.Name, b.Name) })
+	for _, b := range t.blobs {
+		t.point.Blobs = append(t.point.Blobs, BlobInfo{Name: b.Name, Size: int64(len(b.Data)), Hash: sha256.Sum256(b.Data)})
+	}
+	return t
+}
+
+// resolve numbers the chunks of every image and computes the roots.
+func (t *transaction) resolve(images []NewImage, n *numberer, root func(int64, []dedup.Hash) dedup.Hash) error {
+	t.first = n.next
+	order := slices.SortedFunc(slices.Values(images), func(a, b NewImage) int { return strings.Compare(a.Disk, b.Disk) })
+	for i := range order {
+		im := &order[i]
+		list, hashes, err := n.image(im)
+		if err != nil {
+			return err
+		}
+		im.Root = root(im.Size, hashes)
+		t.point.Images = append(t.point.Images, im.Image)
+		t.lists = append(t.lists, list)
+	}
+	t.news = n.news
+	return nil
+}
+
+// records calls visit for every record of the transaction, in the same order
+// and with the same bytes each time; a payload is valid during the call.
+func (t *transaction) records(visit func(typ uint16, payload []byte) error) error {
+	var b []byte
+	for i, c := range t.news {
+		b = binary.AppendUvarint(b[:0], uint64(t.first)+uint64(i))
+		b = appendChunk(b, c)
+		if err := visit(recChunk, b); err != nil {
+			return err
+		}
+	}
+	for i, list := range t.lists {
+		b = t.appendPart(b[:0], t.point.Images[i].Disk)
+		b = appendChunkList(b, list)
+		if err := visit(recImage, b); err != nil {
+			return err
+		}
+	}
+	for _, f := range t.blobs {
+		b = t.appendPart(b[:0], f.Name)
+		b = append(b, f.Data...)
+		if err := visit(recBlob, b); err != nil {
+			return err
+		}
+	}
+	return visit(recPoint, appendPoint(b[:0], &t.point))
+}
+
+// appendPart encodes what an image or blob record begins with.
+func (t *transaction) appendPart(b []byte, name string) []byte {
+	return appendString(appendString(b, t.point.ID), name)
+}
+
+// records is the one record of a removal.
+func (t *tombstone) records(visit func(typ uint16, payload []byte) error) error {
+	return visit(recTombstone, appendTime(appendString(nil, t.id), t.time))
+}

@@ -1,0 +1,59 @@
+package catalog
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+)
+
+// watermark says which part of the metadata log the database holds, and keeps
+// what must never be given out twice.
+type watermark struct {
+	seq      uint64    // last record applied: a commit record
+	next     ChunkNo   // number of the next chunk record
+	lastTime time.Time // newest time given to a point or a removal
+}
+
+// newWatermark is that of an empty catalog. Times begin in 1970, so that they
+// sort as the unsigned numbers they are in keys.
+func newWatermark() watermark { return watermark{next: 1, lastTime: time.UnixMilli(0).UTC()} }
+
+func (w *watermark) encode() []byte {
+	b := binary.AppendUvarint(nil, w.seq)
+	b = binary.AppendUvarint(b, uint64(w.next))
+	return appendTime(b, w.lastTime)
+}
+
+func decodeWatermark(b []byte) (watermark, error) {
+	d := decoder{b: b}
+	w := watermark{seq: d.uvarint(), next: ChunkNo(d.size(maxChunkNo + 1)), lastTime: d.time()}
+	return w, d.end()
+}
+
+// formatVersion is that of the catalog database.
+const formatVersion = 1
+
+func encodeFormat(store [16]byte) []byte {
+	return append(binary.AppendUvarint(nil, formatVersion), store[:]...)
+}
+
+// checkFormat tells whether the database may be opened for writing.
+func checkFormat(b []byte, dir string, store [16]byte) error {
+	d := decoder{b: b}
+	switch v := d.uvarint(); {
+	case v > formatVersion:
+		return fmt.Errorf("catalog %s: %w: format version %d, this one knows %d", dir, ErrNewer, v, formatVersion)
+	case v != formatVersion || len(d.b) != len(store):
+		return damagedDB(dir, fmt.Errorf("format record %x", b))
+	case [16]byte(d.b) != store:
+		return fmt.Errorf("catalog %s belongs to store %x, this is store %x: the directories of two stores are mixed up",
+			dir, d.b, store)
+	}
+	return nil
+}
+
+// damagedDB says what to do about a catalog database that cannot be used.
+func damagedDB(dir string, err error) error {
+	return fmt.Errorf("catalog %s is %w: %w; stop the server, move the directory away and start again: "+
+		"the catalog is rebuilt from the metadata log", dir, ErrCorrupt, err)
+}
