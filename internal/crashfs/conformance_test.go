@@ -235,7 +235,7 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	wg.Go(func() {
 		rng := rand.New(rand.NewPCG(1, 2))
-		for range 200 {
+		for range 30 {
 			hammer(t, fs.Crash(rng, Random), "f")
 			_, err := fs.List("d")
 			must(t, err)

@@ -17,7 +17,7 @@ import (
 func outcomes(t *testing.T, fs *FS, describe func(*FS) string) map[string]int {
 	t.Helper()
 	rng, seen := seeded(t), map[string]int{}
-	for range 2000 {
+	for range 700 {
 		seen[describe(fs.Crash(rng, Random))]++
 	}
 	return seen
@@ -194,12 +194,12 @@ func independent(t *testing.T, clone func(*FS) *FS) {
 // model: per sector every version since the last sync, and the sizes between.
 func TestPowerCutsAreLegal(t *testing.T) {
 	rng := seeded(t)
-	for round := range 200 {
+	for round := range 80 * soak(t) {
 		h := newHistory(t)
 		for range 1 + rng.IntN(40) {
 			h.step(rng)
 		}
-		for range 20 {
+		for range 10 {
 			for _, p := range Profiles() {
 				if err := h.legal(h.fs.Crash(rng, p)); err != nil {
 					t.Fatalf("round %d, %s: %v", round, p.Name, err)

@@ -68,3 +68,15 @@ func text(t testing.TB, fs *FS, name string) string {
 	must(t, err)
 	return string(b)
 }
+
+// soak is how many times longer than usual the random tests run:
+// STRONGROOM_SOAK, or 1.
+func soak(t testing.TB) int {
+	s := os.Getenv("STRONGROOM_SOAK")
+	if s == "" {
+		return 1
+	}
+	n, err := strconv.Atoi(s)
+	must(t, err)
+	return n
+}

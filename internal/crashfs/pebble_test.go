@@ -66,7 +66,7 @@ func TestPebbleSurvives(t *testing.T) {
 	cache := pebble.NewCache(1 << 20)
 	defer cache.Unref()
 	states, check := 0, newChecker(t)
-	for range 4 {
+	for range 2 * soak(t) {
 		run := &pebbleRun{fs: New(), rng: rng, cache: cache}
 		run.fs.Observe(func(at *Instant) {
 			if at.Op.Seq%3 == 0 {
@@ -81,7 +81,7 @@ func TestPebbleSurvives(t *testing.T) {
 	for _, err := range failed {
 		t.Error(err)
 	}
-	if states < 1000 {
+	if states < 600 {
 		t.Errorf("only %d states were seen", states)
 	}
 	t.Logf("%d states", states)
@@ -230,7 +230,7 @@ func (m mutant) run(t *testing.T) (int, []error) {
 		}
 	})
 	r := &packRun{t: t, fs: fs, db: db}
-	for i := range 60 {
+	for i := range 40 {
 		must(t, m.store(r, i))
 		if i >= 3 {
 			must(t, m.forget(r, i-3))
