@@ -23,6 +23,12 @@ type Backup struct {
 	Speed         int64  `json:"speed,omitempty"` // bytes per second
 	OnTargetError string `json:"on-target-error,omitempty"`
 	AutoDismiss   bool   `json:"auto-dismiss"` // leave false: Wait dismisses
+	Perf          *Perf  `json:"x-perf,omitempty"`
+}
+
+// Perf tunes how a job copies.
+type Perf struct {
+	MaxChunk int64 `json:"max-chunk"` // most bytes of one copy, at least Granularity; 0 = QEMU's 1 MiB
 }
 
 // Action makes the job a step of a transaction.
