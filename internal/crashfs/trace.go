@@ -50,8 +50,8 @@ func (o Op) String() string {
 	return s
 }
 
-// Instant is the file system just after one operation. It is valid only
-// inside the observer that got it.
+// Instant is the file system at one moment, to an observer just after an
+// operation. It is valid only inside the function that got it.
 type Instant struct {
 	Op Op
 	fs *FS
@@ -63,6 +63,14 @@ func (fs *FS) Observe(f func(*Instant)) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	fs.observers = append(fs.observers, f)
+}
+
+// At calls f now, with an Instant that has no Op. f runs under the file
+// system's lock, so that a test can note beside a clone what it knows then.
+func (fs *FS) At(f func(*Instant)) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	f(&Instant{fs: fs})
 }
 
 // Ops is the number of mutating operations so far.
