@@ -123,16 +123,3 @@ func (l *Log) removeLeftovers() error {
 }
 
 func (l *Log) path(name string) string { return l.o.FS.PathJoin(l.o.Dir, name) }
-
-// syncDir makes names in dir durable.
-func syncDir(fs vfs.FS, dir string) error {
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}

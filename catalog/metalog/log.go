@@ -6,7 +6,6 @@ import (
 	"math"
 	"sync/atomic"
 
-	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -61,8 +60,11 @@ func Open(o Options, applied uint64) (*Log, error) {
 		l.giveUp()
 		return nil, err
 	}
+	if torn == l.next {
+		l.giveUp() // the next file takes the place of that one
+	}
 	for _, f := range l.files {
-		if f.first < l.next || l.w != nil {
+		if f.first < l.next {
 			l.count.Add(1)
 			l.bytes.Add(f.size)
 		}
@@ -87,7 +89,9 @@ func (l *Log) check(torn uint64) (end scanEnd, err error) {
 		}
 		l.next = end.next
 	}
-	if torn != 0 && torn != l.next {
+	// A file without a header was to take the next transaction, or to void
+	// the last one, whose write had failed.
+	if torn != 0 && torn != l.next && (torn != end.last.first || torn <= l.applied) {
 		return end, l.missing(l.next, torn)
 	}
 	if l.next <= l.applied {
@@ -145,12 +149,13 @@ func (l *Log) scan(i int, stop uint64, visit func(recordHeader, []byte) error, w
 
 // resume chooses where the next transaction goes: on in the last file if it
 // ends clean, else into a new one, and writes a last transaction again that
-// may not be durable.
+// may not be durable. A last file without a transaction is replaced: nothing
+// proves that its header and its name are durable.
 func (l *Log) resume(end scanEnd) error {
 	switch {
-	case len(l.files) == 0:
+	case end.last.next == 0:
 		return nil
-	case end.last.next != 0 && end.next-1 > l.applied:
+	case end.last.next-1 > l.applied:
 		return l.settle(end)
 	case end.damage != nil || end.offset != end.size:
 		return nil
@@ -222,31 +227,4 @@ func (l *Log) Close() error {
 	err := l.w.file.Close()
 	l.w = nil
 	return err
-}
-
-// mkdirSynced makes dir and its parents and their names durable.
-func mkdirSynced(fs vfs.FS, dir string) error {
-	var made []string
-	for d := dir; ; d = fs.PathDir(d) {
-		if _, err := fs.Stat(d); err == nil || fs.PathDir(d) == d {
-			break
-		} else if !oserror.IsNotExist(err) {
-			return err
-		}
-		made = append(made, d)
-	}
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	// A directory found may have been made by a process that was killed before
-	// it synced; its own name is the one nobody else looks after.
-	if len(made) == 0 {
-		made = append(made, dir)
-	}
-	for _, d := range made {
-		if err := syncDir(fs, fs.PathDir(d)); err != nil {
-			return err
-		}
-	}
-	return nil
 }

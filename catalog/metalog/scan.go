@@ -53,7 +53,7 @@ func newScanner(path string, f vfs.File, salt [8]byte) (*scanner, error) {
 
 func (s *scanner) seek(off int64) {
 	s.off = off
-	s.in = bufio.NewReaderSize(io.NewSectionReader(s.file, off, s.size-off), readBuffer)
+	s.in = bufio.NewReaderSize(io.NewSectionReader(s.file, off, s.size-off), int(min(readBuffer, max(0, s.size-off))))
 }
 
 // record reads the record at s.off. A nil payload with a reason is damage; the
@@ -160,7 +160,7 @@ func (s *scanner) transaction(first uint64, visit func(recordHeader, []byte) err
 // the next is written, so there being one proves that what is at s.off was
 // whole once.
 func (s *scanner) laterThan(txn uint64) (bool, error) {
-	buf := make([]byte, readBuffer)
+	buf := make([]byte, min(readBuffer, s.size))
 	for off := s.off + 1; off+recordHeaderSize <= s.size; off += readBuffer - recordHeaderSize + 1 {
 		n, err := s.file.ReadAt(buf[:min(int64(len(buf)), s.size-off)], off)
 		if err != nil && err != io.EOF {
