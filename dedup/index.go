@@ -1,0 +1,318 @@
+package dedup
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// The block index. Keys and values, integers big-endian:
+//
+//	's'                    → u8 version, store id: whose index this is
+//	'b' hash[0:16]         → u40 pack, u16 slot
+//	'p' u64 pack           → u32 generation, u32 slots, u32 frames, u64 bytes: its keys are in the index and it is durable
+//	'o' u64 pack           → u32 generation, u32 slots, u64 size: an open pack of a clean shutdown
+//
+// It has no log of its own. A pack's keys and its 'p' record are one batch, so
+// after a crash what is missing is known by its missing 'p' records.
+const (
+	indexVersion   = 1
+	blockKeySize   = 1 + 16
+	blockValueSize = 7
+)
+
+type index struct {
+	db    *pebble.DB
+	cache *pebble.Cache
+
+	mu     sync.RWMutex // held for reading around every use of db
+	closed bool
+}
+
+type indexOptions struct {
+	fs         vfs.FS
+	dir        string
+	store      [16]byte
+	cacheBytes int64
+	logger     pebble.Logger
+}
+
+var errIndexUseless = errors.New("block index cannot be used")
+
+// openIndex opens the database, made new if there is none. When it has to be
+// thrown away, useless says why.
+func openIndex(o indexOptions) (x *index, useless error, err error) {
+	x, err = tryIndex(o)
+	if !isUseless(err) {
+		return x, nil, err
+	}
+	useless = err
+	if err := o.fs.RemoveAll(o.dir); err != nil {
+		return nil, useless, fmt.Errorf("remove the damaged block index: %w", err)
+	}
+	x, err = tryIndex(o)
+	return x, useless, err
+}
+
+func isUseless(err error) bool {
+	return errors.Is(err, errIndexUseless) || errors.Is(err, pebble.ErrCorruption) || errors.Is(err, os.ErrNotExist)
+}
+
+func tryIndex(o indexOptions) (*index, error) {
+	if err := o.fs.MkdirAll(o.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open block index: %w", err)
+	}
+	cache := pebble.NewCache(o.cacheBytes)
+	db, err := pebble.Open(o.dir, pebbleOptions(o, cache))
+	if err != nil {
+		cache.Unref()
+		return nil, fmt.Errorf("open block index: %w", err)
+	}
+	x := &index{db: db, cache: cache}
+	if err := x.claimFor(o.store); err != nil {
+		return nil, errors.Join(err, x.close())
+	}
+	return x, nil
+}
+
+func pebbleOptions(o indexOptions, cache *pebble.Cache) *pebble.Options {
+	opts := &pebble.Options{
+		FS: o.fs, Cache: cache, Logger: o.logger,
+		FormatMajorVersion:         pebble.FormatValueSeparation,
+		DisableWAL:                 true,
+		MemTableSize:               indexMemTable,
+		L0CompactionThreshold:      4,
+		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
+	}
+	opts.Experimental.L0CompactionConcurrency = 2
+	for i := range opts.Levels {
+		l := &opts.Levels[i]
+		l.BlockSize = 8 << 10
+		l.FilterPolicy = bloom.FilterPolicy(10)
+		l.Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
+	}
+	opts.TargetFileSizes[0] = 16 << 20
+	return opts
+}
+
+// claimFor makes a new index the store's, and refuses another's.
+func (x *index) claimFor(store [16]byte) error {
+	want := append([]byte{indexVersion}, store[:]...)
+	got, err := x.get([]byte("s"))
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+		return x.db.Set([]byte("s"), want, pebble.NoSync)
+	case err != nil:
+		return err
+	case string(got) != string(want):
+		return fmt.Errorf("%w: it belongs to another store or version", errIndexUseless)
+	}
+	return nil
+}
+
+func (x *index) get(key []byte) ([]byte, error) {
+	v, closer, err := x.db.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	defer closer.Close()
+	return append([]byte(nil), v...), nil
+}
+
+func blockKey(h *Hash) (k [blockKeySize]byte) {
+	k[0] = 'b'
+	copy(k[1:], h[:16])
+	return k
+}
+
+// lookup returns where a block with this hash may be, 0 when nowhere.
+func (x *index) lookup(h *Hash) (Addr, error) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.closed {
+		return 0, ErrClosed
+	}
+	key := blockKey(h)
+	v, closer, err := x.db.Get(key[:])
+	if errors.Is(err, pebble.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer closer.Close()
+	return parseBlockValue(v)
+}
+
+var errIndexValue = errors.New("block index value is not valid")
+
+func appendBlockValue(b []byte, a Addr) []byte {
+	pack := a.Pack()
+	b = append(b, byte(pack>>32))
+	b = binary.BigEndian.AppendUint32(b, uint32(pack))
+	return binary.BigEndian.AppendUint16(b, a.Slot())
+}
+
+func parseBlockValue(v []byte) (Addr, error) {
+	if len(v) != blockValueSize {
+		return 0, errIndexValue
+	}
+	pack := uint64(v[0])<<32 | uint64(binary.BigEndian.Uint32(v[1:]))
+	slot := binary.BigEndian.Uint16(v[5:])
+	if pack == 0 || slot >= MaxPackSlots {
+		return 0, errIndexValue
+	}
+	return MakeAddr(pack, slot), nil
+}
+
+func packKey(kind byte, pack uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{kind}, pack)
+}
+
+// addPack indexes a durable pack in one batch.
+func (x *index) addPack(pack uint64, gen uint32, t *toc) error {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.closed {
+		return ErrClosed
+	}
+	b := x.db.NewBatchWithSize(len(t.slots)*32 + 128)
+	var value [8]byte
+	for i, s := range t.slots {
+		if s.flags&slotDamaged != 0 {
+			continue
+		}
+		key := blockKey(&t.hashes[i])
+		if err := b.Set(key[:], appendBlockValue(value[:0], MakeAddr(pack, s.slot)), nil); err != nil {
+			return errors.Join(err, b.Close())
+		}
+	}
+	if err := b.Set(packKey('p', pack), packRecord(gen, t), nil); err != nil {
+		return errors.Join(err, b.Close())
+	}
+	return errors.Join(b.Commit(pebble.NoSync), b.Close())
+}
+
+func packRecord(gen uint32, t *toc) []byte {
+	be := binary.BigEndian
+	v := be.AppendUint32(nil, gen)
+	v = be.AppendUint32(v, uint32(len(t.slots)))
+	v = be.AppendUint32(v, uint32(len(t.frames)))
+	return be.AppendUint64(v, uint64(t.bytes()))
+}
+
+// openRecord is what a clean shutdown remembers of an open pack.
+type openRecord struct {
+	gen, slots uint32
+	size       int64
+}
+
+func (r openRecord) append(b []byte) []byte {
+	be := binary.BigEndian
+	b = be.AppendUint32(b, r.gen)
+	b = be.AppendUint32(b, r.slots)
+	return be.AppendUint64(b, uint64(r.size))
+}
+
+func parseOpenRecord(v []byte) (r openRecord, err error) {
+	be := binary.BigEndian
+	if len(v) != 16 {
+		return r, errIndexValue
+	}
+	return openRecord{gen: be.Uint32(v), slots: be.Uint32(v[4:]), size: int64(be.Uint64(v[8:]))}, nil
+}
+
+// each calls f with the pack and value of every record of a kind, in order of
+// pack.
+func (x *index) each(kind byte, f func(pack uint64, value []byte) error) error {
+	it, err := x.db.NewIter(&pebble.IterOptions{LowerBound: []byte{kind}, UpperBound: []byte{kind + 1}})
+	if err != nil {
+		return err
+	}
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		if len(it.Key()) != 9 {
+			err = fmt.Errorf("%w: key %x", errIndexUseless, it.Key())
+			break
+		}
+		var v []byte
+		if v, err = it.ValueAndErr(); err == nil {
+			err = f(binary.BigEndian.Uint64(it.Key()[1:]), v)
+		}
+	}
+	return errors.Join(err, it.Error(), it.Close())
+}
+
+// takeOpenRecords returns the records of the last clean shutdown and deletes
+// them durably: they must not outlive the first byte appended to those packs.
+func (x *index) takeOpenRecords() (map[uint64]openRecord, error) {
+	records := make(map[uint64]openRecord)
+	err := x.each('o', func(pack uint64, v []byte) error {
+		r, err := parseOpenRecord(v)
+		records[pack] = r
+		return err
+	})
+	if err != nil || len(records) == 0 {
+		return nil, err
+	}
+	for pack := range records {
+		if err := x.db.Delete(packKey('o', pack), pebble.NoSync); err != nil {
+			return nil, err
+		}
+	}
+	return records, x.db.Flush()
+}
+
+func (x *index) putOpenRecord(pack uint64, r openRecord) error {
+	return x.db.Set(packKey('o', pack), r.append(nil), pebble.NoSync)
+}
+
+func (x *index) deletePack(pack uint64) error {
+	return x.db.Delete(packKey('p', pack), pebble.NoSync)
+}
+
+func (x *index) metrics() *pebble.Metrics {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.closed {
+		return nil
+	}
+	return x.db.Metrics()
+}
+
+// close makes everything durable and closes the database.
+func (x *index) close() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.closed {
+		return nil
+	}
+	x.closed = true
+	err := x.db.Flush()
+	err = errors.Join(err, x.db.Close())
+	x.cache.Unref()
+	return err
+}
+
+// quietLogger is what Pebble talks to when Options has no Logger.
+type quietLogger struct{}
+
+func (quietLogger) Infof(string, ...any)  {}
+func (quietLogger) Errorf(string, ...any) {}
+func (quietLogger) Fatalf(format string, args ...any) {
+	panic(fmt.Sprintf("block index: "+format, args...))
+}
+
+// packRecordGen reads the generation out of a 'p' record.
+func packRecordGen(v []byte) (gen uint32, ok bool) {
+	if len(v) != 20 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(v), true
+}

@@ -1,0 +1,241 @@
+package dedup
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/strongroom-backup/strongroom/tier"
+)
+
+// recovery brings the index and the packs without a footer in order at Open.
+type recovery struct {
+	store *Store
+	parks map[uint64]openRecord // of the last clean shutdown
+
+	mu  sync.Mutex // held while an open pack is registered
+	top uint64
+}
+
+// recover makes the tier's listing the truth: which packs exist, which
+// generation counts, and which of them the index still lacks.
+func (s *Store) recover() error {
+	ids, err := s.newestPacks()
+	if err != nil {
+		return err
+	}
+	todo, err := s.unindexed(ids)
+	if err != nil {
+		return fmt.Errorf("block index: %w", err)
+	}
+	r := recovery{store: s}
+	if r.parks, err = s.index.takeOpenRecords(); err != nil {
+		return fmt.Errorf("block index: %w", err)
+	}
+	s.pool.next = 1
+	if n := len(ids); n > 0 {
+		s.pool.next = ids[n-1].Pack + 1
+	}
+	var g errgroup.Group
+	g.SetLimit(2 * runtime.GOMAXPROCS(0))
+	for _, id := range todo {
+		g.Go(func() error { return r.pack(id) })
+	}
+	return g.Wait()
+}
+
+// newestPacks lists the packs in order, each in its newest generation.
+func (s *Store) newestPacks() ([]tier.ID, error) {
+	all, err := s.tier.List()
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(all, func(a, b tier.ID) int {
+		if a.Pack != b.Pack {
+			return int(int64(a.Pack) - int64(b.Pack))
+		}
+		return int(int64(a.Gen) - int64(b.Gen))
+	})
+	newest := all[:0]
+	for i, id := range all {
+		if i+1 == len(all) || all[i+1].Pack != id.Pack {
+			newest = append(newest, id)
+			s.packs.add(id.Pack, id.Gen)
+		}
+	}
+	return newest, nil
+}
+
+// unindexed returns the packs whose keys are not in the index, and drops the
+// records of packs that are gone.
+func (s *Store) unindexed(ids []tier.ID) (todo []tier.ID, err error) {
+	var gone []uint64
+	i := 0
+	err = s.index.each('p', func(pack uint64, v []byte) error {
+		for ; i < len(ids) && ids[i].Pack < pack; i++ {
+			todo = append(todo, ids[i])
+		}
+		gen, ok := packRecordGen(v)
+		switch {
+		case i == len(ids) || ids[i].Pack != pack:
+			gone = append(gone, pack)
+			if s.opts.Events.PackMissing != nil {
+				s.opts.Events.PackMissing(pack, gen)
+			}
+		case !ok || gen != ids[i].Gen:
+		default:
+			i++
+		}
+		return nil
+	})
+	for _, pack := range gone {
+		err = errors.Join(err, s.index.deletePack(pack))
+	}
+	return append(todo, ids[i:]...), err
+}
+
+// pack sees to one pack the index does not know.
+func (r *recovery) pack(id tier.ID) error {
+	s := r.store
+	file, err := s.tier.Reopen(id)
+	if err != nil {
+		return err
+	}
+	synced, noted, err := r.note(id)
+	if err == nil {
+		err = s.checkHeader(id, file)
+	}
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	if noted {
+		return r.givenUp(id, file, synced)
+	}
+	t, err := s.readTOC(id, file)
+	if err == nil {
+		return r.index(id, file, t)
+	}
+	if !isDamage(err) {
+		return errors.Join(err, file.Close())
+	}
+	return r.unsealed(id, file)
+}
+
+// note reads what an earlier process knew of a failed fdatasync.
+func (r *recovery) note(id tier.ID) (synced int, noted bool, err error) {
+	b, err := r.store.tier.Note(id)
+	if errors.Is(err, tier.ErrNotFound) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	if synced, err = parseNote(b, id.Pack, id.Gen); err != nil {
+		return noteUnreadable, true, nil
+	}
+	return synced, true, nil
+}
+
+// noteUnreadable stands for a note that says nothing: the pack's blocks are
+// read, verified as always, and nothing new is based on them.
+const noteUnreadable = -1
+
+// givenUp keeps a pack after a failed fdatasync readable as far as it was
+// durable.
+func (r *recovery) givenUp(id tier.ID, file tier.File, synced int) error {
+	s := r.store
+	t, err := s.readTOC(id, file)
+	if isDamage(err) {
+		var sc scanned
+		sc, err = s.scan(id, file, true)
+		t = sc.toc
+	}
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	if synced != noteUnreadable {
+		t = t.below(synced)
+	}
+	p := newOpenPack(id, file, 0, t)
+	p.synced = max(synced, 0)
+	p.failed = fmt.Errorf("fdatasync of %v failed in an earlier run and it is given up: %w", id, errEIO)
+	s.open.put(p)
+	for i, slot := range t.slots {
+		if int(slot.slot) < synced && slot.flags&slotDamaged == 0 {
+			s.recent.publish(t.hashes[i], MakeAddr(id.Pack, slot.slot))
+		}
+	}
+	return nil
+}
+
+// index makes a sealed pack durable, which it may not be if a crash came
+// before its last fdatasync, and indexes it.
+func (r *recovery) index(id tier.ID, file tier.File, t *toc) error {
+	s := r.store
+	p := newOpenPack(id, file, 0, t)
+	if err := p.syncTail(s.fsync); err != nil {
+		s.open.put(p)
+		return nil // given up, reported by its event; the store works without it
+	}
+	return errors.Join(s.index.addPack(id.Pack, id.Gen, t), file.Close())
+}
+
+// unsealed goes on with a pack that was parked by a clean shutdown, and seals
+// any other behind its last good frame. Going on in the latter could give
+// slots a second life that a power cut took from them, while somebody's
+// journal still names them.
+func (r *recovery) unsealed(id tier.ID, file tier.File) error {
+	s := r.store
+	if rec, ok := r.parks[id.Pack]; ok && rec.gen == id.Gen {
+		sc, err := s.scan(id, file, false)
+		if err == nil && sc.damaged == 0 && sc.end == rec.size && sc.toc.nextSlot() == int(rec.slots) {
+			if size, err := file.Size(); err == nil && size == rec.size {
+				return r.resume(id, file, sc)
+			}
+		}
+	}
+	sc, err := s.scan(id, file, true)
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	return r.seal(id, file, sc)
+}
+
+func (r *recovery) resume(id tier.ID, file tier.File, sc scanned) error {
+	p := newOpenPack(id, file, sc.end, sc.toc)
+	p.synced = sc.toc.nextSlot()
+	r.store.open.put(p)
+	for i, slot := range sc.toc.slots {
+		r.store.recent.publish(sc.toc.hashes[i], MakeAddr(id.Pack, slot.slot))
+	}
+	r.store.pool.give(p)
+	return nil
+}
+
+func (r *recovery) seal(id tier.ID, file tier.File, sc scanned) error {
+	s := r.store
+	p := newOpenPack(id, file, sc.end, sc.toc)
+	s.open.put(p)
+	for i, slot := range sc.toc.slots {
+		if slot.flags&slotDamaged == 0 {
+			s.recent.publish(sc.toc.hashes[i], MakeAddr(id.Pack, slot.slot))
+		}
+	}
+	size, err := file.Size()
+	if err != nil {
+		return err
+	}
+	p.torn = size != sc.end
+	if sc.damaged > 0 {
+		s.damage(damagedPack(id.Pack, id.Gen, sc.end, "%d frames before its end are damaged", sc.damaged))
+	}
+	if s.opts.Events.PackRecovered != nil {
+		s.opts.Events.PackRecovered(id, len(sc.toc.slots), size-sc.end)
+	}
+	_ = s.seal(p) // on failure the pack stays open: readable, and sealed later
+	return nil
+}

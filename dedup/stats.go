@@ -1,0 +1,117 @@
+package dedup
+
+import (
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/strongroom-backup/strongroom/internal/hist"
+)
+
+// PutResult counts the blocks of a Put by where they were found.
+type PutResult struct {
+	Zero   int64 // all zero bytes, not stored
+	Hint   int64 // equal to the block the hint named
+	Recent int64 // next to the block found before it, in an open pack, or twice in one Put
+	Index  int64 // found in the block index
+	New    int64 // stored
+
+	NewBytes    int64 // BlockSize × New
+	StoredBytes int64 // what the new blocks take in packs, frame headers included
+}
+
+// Add sums up results.
+func (r *PutResult) Add(o PutResult) {
+	r.Zero += o.Zero
+	r.Hint += o.Hint
+	r.Recent += o.Recent
+	r.Index += o.Index
+	r.New += o.New
+	r.NewBytes += o.NewBytes
+	r.StoredBytes += o.StoredBytes
+}
+
+// Stats is what the store has done since Open. Counts of blocks are in blocks,
+// the rest in bytes where the name says so.
+type Stats struct {
+	Put PutResult
+
+	PackWrites     uint64 // writes to pack files
+	PackWriteBytes uint64
+	PackSyncs      uint64 // fdatasyncs of pack files
+	PackSyncErrors uint64
+	PackSyncTime   hist.Snapshot
+	PacksSealed    uint64
+	PacksGivenUp   uint64
+
+	Packs        int // known to exist
+	OpenPacks    int // without a footer: growing, sealing or given up
+	SealingPacks int
+	RecentBlocks int // blocks of open packs, found without the index
+	OpenFiles    int // handles of pack files kept for reading
+
+	Reads           uint64 // calls
+	ReadBlocks      uint64 // zero blocks included
+	ReadZeroBlocks  uint64
+	PackReads       uint64 // reads of pack files for data
+	PackReadBytes   uint64
+	DecodedBytes    uint64
+	FrameCacheHits  uint64
+	FrameCacheBytes int64
+	TOCLoads        uint64
+	TOCCacheBytes   int64
+
+	DamagedBlocks uint64 // damaged blocks and pack structures met
+	IndexErrors   uint64
+
+	// Index is the block index's own, nil after Close.
+	Index *pebble.Metrics
+}
+
+// counters back Stats.
+type counters struct {
+	zero, hint, recent, index, fresh, storedBytes atomic.Int64
+
+	packWrites, packWriteBytes, packSyncs, packSyncErrors atomic.Uint64
+	sealed, givenUp                                       atomic.Uint64
+	syncTime                                              hist.H
+
+	reads, readBlocks, readZero, packReads, packReadBytes atomic.Uint64
+	decodedBytes, frameHits, tocLoads                     atomic.Uint64
+	damaged, indexErrors                                  atomic.Uint64
+}
+
+func (c *counters) addPut(r *PutResult) {
+	for _, v := range []struct {
+		to *atomic.Int64
+		n  int64
+	}{{&c.zero, r.Zero}, {&c.hint, r.Hint}, {&c.recent, r.Recent}, {&c.index, r.Index}, {&c.fresh, r.New}, {&c.storedBytes, r.StoredBytes}} {
+		if v.n != 0 {
+			v.to.Add(v.n)
+		}
+	}
+}
+
+// Stats returns the counters.
+func (s *Store) Stats() Stats {
+	c := &s.count
+	st := Stats{
+		Put: PutResult{
+			Zero: c.zero.Load(), Hint: c.hint.Load(), Recent: c.recent.Load(), Index: c.index.Load(),
+			New: c.fresh.Load(), NewBytes: c.fresh.Load() * BlockSize, StoredBytes: c.storedBytes.Load(),
+		},
+		PackWrites: c.packWrites.Load(), PackWriteBytes: c.packWriteBytes.Load(),
+		PackSyncs: c.packSyncs.Load(), PackSyncErrors: c.packSyncErrors.Load(), PackSyncTime: c.syncTime.Snapshot(),
+		PacksSealed: c.sealed.Load(), PacksGivenUp: c.givenUp.Load(),
+		Reads: c.reads.Load(), ReadBlocks: c.readBlocks.Load(), ReadZeroBlocks: c.readZero.Load(),
+		PackReads: c.packReads.Load(), PackReadBytes: c.packReadBytes.Load(), DecodedBytes: c.decodedBytes.Load(),
+		FrameCacheHits: c.frameHits.Load(), TOCLoads: c.tocLoads.Load(),
+		DamagedBlocks: c.damaged.Load(), IndexErrors: c.indexErrors.Load(),
+		Packs: s.packs.count(), RecentBlocks: s.recent.len(), SealingPacks: len(s.sealing),
+		Index: s.index.metrics(),
+	}
+	st.OpenPacks = s.open.count()
+	st.FrameCacheBytes, st.TOCCacheBytes = s.frames.bytes(), s.tocs.bytes()
+	st.OpenFiles = s.files.entries()
+	return st
+}
