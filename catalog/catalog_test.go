@@ -32,6 +32,8 @@ func testClock() func() time.Time {
 	}
 }
 
+func newFS() *vfs.MemFS { return vfs.NewMem() }
+
 func testOptions(fs vfs.FS) Options {
 	return Options{FS: fs, Dir: "/data/catalog", MetaDir: "/data/tier0/meta", StoreID: [16]byte{1, 2, 3},
 		RootHash: testRoot, Clock: testClock()}
