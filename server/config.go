@@ -69,6 +69,7 @@ type StoreConfig struct {
 	Reserve      units.Size `key:"reserve"`
 	IndexCache   units.Size `key:"index-cache"`
 	CatalogCache units.Size `key:"catalog-cache"`
+	TOCCache     units.Size `key:"toc-cache"`
 	ReadCache    units.Size `key:"read-cache"`
 }
 
@@ -108,7 +109,8 @@ func NewConfig() Config {
 			Reserve:      512 * units.MiB,
 			IndexCache:   128 * units.MiB,
 			CatalogCache: 64 * units.MiB,
-			ReadCache:    128 * units.MiB,
+			TOCCache:     64 * units.MiB,
+			ReadCache:    64 * units.MiB,
 		},
 		Backup: BackupConfig{TTL: units.Duration(units.Day), MaxTTL: units.Duration(30 * units.Day)},
 		Log:    LogConfig{Level: "info", Format: "text"},

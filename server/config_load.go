@@ -23,6 +23,15 @@ type Sources struct {
 // Flag is a setting given on the command line.
 type Flag struct{ Path, Value string }
 
+// ParseFlag reads KEY=VALUE.
+func ParseFlag(text string) (Flag, error) {
+	path, value, ok := strings.Cut(text, "=")
+	if !ok || path == "" {
+		return Flag{}, fmt.Errorf("%q: want KEY=VALUE, such as nbd.max-connections=64", text)
+	}
+	return Flag{path, value}, nil
+}
+
 // clientEnv are the STRONGROOM_ variables that are no settings of the server.
 var clientEnv = []string{EnvPrefix + "API", EnvPrefix + "CONFIG"}
 
@@ -205,4 +214,13 @@ func yamlScalar(s setting) string {
 		return fmt.Sprint(v)
 	}
 	return strings.TrimSpace(string(text))
+}
+
+// Map is the configuration for JSON: every setting by its path, as text.
+func (c *Config) Map() map[string]string {
+	m := map[string]string{}
+	for _, s := range c.settings() {
+		m[s.path] = s.text()
+	}
+	return m
 }

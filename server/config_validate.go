@@ -82,6 +82,7 @@ func (c *Config) validateStore(p *problems) {
 	p.size("store.reserve", c.Store.Reserve, 0, units.PiB)
 	p.size("store.index-cache", c.Store.IndexCache, cacheMin, cacheMax)
 	p.size("store.catalog-cache", c.Store.CatalogCache, cacheMin, cacheMax)
+	p.size("store.toc-cache", c.Store.TOCCache, cacheMin, cacheMax)
 	p.size("store.read-cache", c.Store.ReadCache, cacheMin, cacheMax)
 }
 

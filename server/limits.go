@@ -12,6 +12,9 @@ const (
 	// drainTimeoutDefault ends a shutdown well before systemd's 90 s kill.
 	drainTimeoutDefault = 30 * time.Second
 
+	// closeTimeout is what syncing and closing the engines may take after that.
+	closeTimeout = 30 * time.Second
+
 	// nbdHandshakeDefault is what QEMU gives its own clients (CVE-2024-7409).
 	nbdHandshakeDefault = 10 * time.Second
 	// nbdStallDefault bounds how long half a request may hold its buffer
@@ -44,6 +47,9 @@ const (
 	httpHeaderTimeout = 10 * time.Second
 	// httpReadTimeout bounds a whole request, body included.
 	httpReadTimeout = time.Minute
+	// httpWriteTimeout bounds the reading of an answer; the longest, a listing
+	// of a million points, is some 300 MB.
+	httpWriteTimeout = 5 * time.Minute
 	// httpIdleTimeout keeps a scraper's connection between two scrapes.
 	httpIdleTimeout = 2 * time.Minute
 	// httpConnectionsMax bounds the goroutines a stranger can make us keep.

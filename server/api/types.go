@@ -102,11 +102,21 @@ type Image struct {
 
 // VM is a machine with at least one point.
 type VM struct {
-	VM     string    `json:"vm"`
-	Points int       `json:"points"`
-	Disks  []string  `json:"disks"` // of the newest point
-	Latest string    `json:"latest"`
-	Time   time.Time `json:"time"` // of the newest point
+	VM           string    `json:"vm"`
+	Points       int       `json:"points"`
+	Images       int       `json:"images"`
+	LogicalBytes int64     `json:"logical_bytes"` // the sizes of all images
+	Latest       string    `json:"latest"`        // newest point
+	Time         time.Time `json:"time"`          // of the newest point
+	Disks        []VMDisk  `json:"disks"`
+}
+
+// VMDisk is the newest image of one disk.
+type VMDisk struct {
+	Disk  string    `json:"disk"`
+	Size  int64     `json:"size"`
+	Point string    `json:"point"`
+	Time  time.Time `json:"time"`
 }
 
 // Point is a recovery point.
@@ -122,8 +132,9 @@ type Point struct {
 
 // BlobInfo is a blob without its bytes.
 type BlobInfo struct {
-	Name string `json:"name"`
-	Size int64  `json:"size"`
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"` // hex
 }
 
 // Removed is the answer to the removal of a point.
@@ -139,6 +150,7 @@ type Stats struct {
 	Points       int64            `json:"points"`
 	Images       int64            `json:"images"`
 	LogicalBytes int64            `json:"logical_bytes"` // the sizes of all images together
+	LatestBytes  int64            `json:"latest_bytes"`  // the sizes of the newest image of every disk
 	StoredBytes  int64            `json:"stored_bytes"`  // bytes of all packs
 	Packs        int64            `json:"packs"`
 	Sessions     map[string]int64 `json:"sessions"` // by state

@@ -1,0 +1,257 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/strongroom-backup/strongroom/internal/units"
+	"github.com/strongroom-backup/strongroom/server/api"
+)
+
+// blobFileMax is more than a server takes; it keeps a wrong path from being
+// read whole.
+const blobFileMax = 16 << 20
+
+func newBackup(e *env) *cli.Command {
+	return &cli.Command{
+		Name:        "backup",
+		Usage:       "open, watch, commit and abort backups",
+		Subcommands: []*cli.Command{newBackupStart(e), newBackupStatus(e), newBackupCommit(e), newBackupAbort(e)},
+	}
+}
+
+func newBackupStart(e *env) *cli.Command {
+	return &cli.Command{
+		Name:      "start",
+		Usage:     "open a backup of a VM and print where to write its disks",
+		ArgsUsage: "VM",
+		Description: "Each disk becomes an NBD export that only who knows its name can write. Nothing is published\n" +
+			"before \"strongroom backup commit\"; an open backup whose time passes is aborted.\n\n" +
+			"In mode auto a disk is incremental when the server has an image of it that is not larger, else\n" +
+			"full. An incremental export shows the parent's content and takes what changed. With --parent or\n" +
+			"--parent-checkpoint the server refuses when its newest image is another one.\n\n" +
+			"  strongroom backup start web1 --disk vda=10GiB --disk vdb=2T --checkpoint cp7 --blob domain.xml=web1.xml",
+		Flags: clientFlags(
+			&cli.StringSliceFlag{Name: "disk", Usage: "`DISK=SIZE` to back up; may be repeated"},
+			&cli.StringFlag{Name: "mode", Value: "auto", Usage: "`MODE` full, incremental or auto"},
+			&cli.StringFlag{Name: "parent", Usage: "`REF` of the point the client's bitmaps began at"},
+			&cli.StringFlag{Name: "parent-checkpoint", Usage: "`NAME` of the checkpoint the client's bitmaps began at"},
+			&cli.StringFlag{Name: "checkpoint", Usage: "`NAME` of the checkpoint this backup makes at the client"},
+			&cli.StringSliceFlag{Name: "blob", Usage: "`NAME=FILE` to keep with the point; may be repeated"},
+			&cli.StringSliceFlag{Name: "label", Usage: "`KEY=VALUE` of the point; may be repeated"},
+			&cli.StringFlag{Name: "ttl", Usage: "`TIME` within which to commit, such as 24h or 2d (default: the server's)"},
+		),
+		Action: func(c *cli.Context) error {
+			return ask(e, c, 1, 1, func(client *api.Client) (api.Backup, error) {
+				r, err := backupRequest(c)
+				if err != nil {
+					return api.Backup{}, err
+				}
+				return client.StartBackup(c.Context, r)
+			}, showStarted)
+		},
+	}
+}
+
+func backupRequest(c *cli.Context) (r api.BackupRequest, err error) {
+	r = api.BackupRequest{
+		VM: c.Args().First(), Mode: c.String("mode"), Parent: c.String("parent"),
+		ParentCheckpoint: c.String("parent-checkpoint"), Checkpoint: c.String("checkpoint"),
+	}
+	if r.Disks, err = parseDisks(c.StringSlice("disk")); err != nil {
+		return r, err
+	}
+	if r.Labels, err = parseLabels(c.StringSlice("label")); err != nil {
+		return r, err
+	}
+	if text := c.String("ttl"); text != "" {
+		ttl, err := units.ParseDuration(text)
+		if err != nil || time.Duration(ttl) < time.Second {
+			return r, usagef("--ttl: %q: want a duration of at least 1s, such as 24h or 2d", text)
+		}
+		r.TTLSeconds = int64(time.Duration(ttl) / time.Second)
+	}
+	r.Blobs, err = readBlobs(c.StringSlice("blob"))
+	return r, err
+}
+
+func parseDisks(args []string) (disks []api.DiskRequest, err error) {
+	if len(args) == 0 {
+		return nil, usagef("name at least one disk: --disk vda=10GiB")
+	}
+	for _, a := range args {
+		name, text, ok := strings.Cut(a, "=")
+		size, err := units.ParseSize(text)
+		if !ok || name == "" || err != nil {
+			return nil, usagef("--disk %q: want DISK=SIZE, such as vda=10GiB", a)
+		}
+		disks = append(disks, api.DiskRequest{Disk: name, Size: int64(size)})
+	}
+	return disks, nil
+}
+
+func parseLabels(args []string) (map[string]string, error) {
+	labels := map[string]string{}
+	for _, a := range args {
+		k, v, ok := strings.Cut(a, "=")
+		if _, twice := labels[k]; !ok || k == "" || twice {
+			return nil, usagef("--label %q: want KEY=VALUE, each key once", a)
+		}
+		labels[k] = v
+	}
+	return labels, nil
+}
+
+func readBlobs(args []string) (blobs []api.Blob, err error) {
+	for _, a := range args {
+		name, path, ok := strings.Cut(a, "=")
+		if !ok || name == "" || path == "" {
+			return nil, usagef("--blob %q: want NAME=FILE", a)
+		}
+		data, err := readLimited(path, blobFileMax)
+		if err != nil {
+			return nil, fmt.Errorf("--blob %s: %w", name, err)
+		}
+		blobs = append(blobs, api.Blob{Name: name, Data: data})
+	}
+	return blobs, nil
+}
+
+func readLimited(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s is larger than %s", path, units.Human(limit))
+	}
+	return data, err
+}
+
+func newBackupStatus(e *env) *cli.Command {
+	return &cli.Command{
+		Name:      "status",
+		Usage:     "show a backup, or all that the server remembers",
+		ArgsUsage: "[SESSION]",
+		Flags:     clientFlags(),
+		Action: func(c *cli.Context) error {
+			if c.NArg() == 0 {
+				return ask(e, c, 0, 0, func(client *api.Client) ([]api.Backup, error) {
+					return client.Backups(c.Context)
+				}, showBackups)
+			}
+			return ask(e, c, 1, 1, func(client *api.Client) (api.Backup, error) {
+				return client.Backup(c.Context, c.Args().First())
+			}, showBackup)
+		},
+	}
+}
+
+func newBackupCommit(e *env) *cli.Command {
+	return &cli.Command{
+		Name:      "commit",
+		Usage:     "publish a backup as a recovery point and print the receipt",
+		ArgsUsage: "SESSION",
+		Description: "Clients still connected are disconnected after what they have in flight is answered. When the\n" +
+			"command succeeds, the point survives a power cut. Committing again prints the same receipt.",
+		Flags: clientFlags(),
+		Action: func(c *cli.Context) error {
+			return ask(e, c, 1, 1, func(client *api.Client) (api.Receipt, error) {
+				return client.Commit(c.Context, c.Args().First())
+			}, showReceipt)
+		},
+	}
+}
+
+func newBackupAbort(e *env) *cli.Command {
+	return &cli.Command{
+		Name:      "abort",
+		Usage:     "give a backup up: nothing of it is published",
+		ArgsUsage: "SESSION",
+		Flags:     clientFlags(),
+		Action: func(c *cli.Context) error {
+			return ask(e, c, 1, 1, func(client *api.Client) (api.Backup, error) {
+				return client.Abort(c.Context, c.Args().First())
+			}, func(w io.Writer, b api.Backup) error {
+				_, err := fmt.Fprintf(w, "session %s of %s: %s\n", b.Session, b.VM, b.State)
+				return err
+			})
+		},
+	}
+}
+
+func showStarted(w io.Writer, b api.Backup) error {
+	if err := fields(w, "session", b.Session, "vm", b.VM, "expires", when(b.Expires)); err != nil {
+		return err
+	}
+	t := newTable("DISK", "MODE", "PARENT", ">SIZE", "URI")
+	for _, d := range b.Disks {
+		t.add(d.Disk, d.Mode, dash(d.Parent), units.Human(d.Size), dash(d.URI))
+		if d.UnixURI != "" {
+			t.add("", "", "", "", d.UnixURI)
+		}
+	}
+	return t.print(w)
+}
+
+func showBackup(w io.Writer, b api.Backup) error {
+	err := fields(w, "session", b.Session, "vm", b.VM, "state", b.State, "reason", b.Reason, "point", b.Point,
+		"started", when(b.Started), "expires", when(b.Expires), "labels", labels(b.Labels))
+	if err != nil {
+		return err
+	}
+	t := newTable("DISK", "MODE", "PARENT", ">SIZE", ">WRITTEN", ">ZEROED", ">NEW", ">STORED", "EXPORT")
+	for _, d := range b.Disks {
+		t.add(d.Disk, d.Mode, dash(d.Parent), units.Human(d.Size), units.Human(d.WrittenBytes), units.Human(d.ZeroedBytes),
+			units.Human(d.NewBytes), units.Human(d.StoredBytes), dash(d.Export))
+	}
+	return t.print(w)
+}
+
+func showBackups(w io.Writer, list []api.Backup) error {
+	t := newTable("SESSION", "VM", "STATE", "STARTED", "EXPIRES", ">DISKS", ">WRITTEN", ">STORED", "POINT")
+	for _, b := range list {
+		var written, stored int64
+		for _, d := range b.Disks {
+			written += d.WrittenBytes
+			stored += d.StoredBytes
+		}
+		t.add(b.Session, b.VM, b.State, when(b.Started), when(b.Expires), fmt.Sprint(len(b.Disks)),
+			units.Human(written), units.Human(stored), dash(b.Point))
+	}
+	return t.print(w)
+}
+
+func showReceipt(w io.Writer, r api.Receipt) error {
+	if err := fields(w, "point", r.Point, "vm", r.VM, "time", when(r.Time)); err != nil {
+		return err
+	}
+	return imageTable(r.Images).print(w)
+}
+
+func imageTable(images []api.Image) *table {
+	t := newTable("DISK", ">SIZE", "MODE", "PARENT", ">WRITTEN", ">NEW", ">STORED", "CHECKPOINT", "ROOT")
+	for _, i := range images {
+		t.add(i.Disk, units.Human(i.Size), i.Mode, dash(i.Parent), units.Human(i.WrittenBytes), units.Human(i.NewBytes),
+			units.Human(i.StoredBytes), dash(i.Checkpoint), i.Root[:min(16, len(i.Root))])
+	}
+	return t
+}
+
+// labels prints labels in one line, sorted.
+func labels(m map[string]string) string {
+	var list []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		list = append(list, k+"="+m[k])
+	}
+	return strings.Join(list, " ")
+}

@@ -1,0 +1,164 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/strongroom-backup/strongroom/catalog"
+	"github.com/strongroom-backup/strongroom/internal/units"
+	"github.com/strongroom-backup/strongroom/server/api"
+	"github.com/strongroom-backup/strongroom/volume"
+)
+
+// Reasons that clients of a session's exports are disconnected.
+var (
+	errCommitting = errors.New("the backup is being committed")
+	errAborting   = errors.New("the backup is being aborted")
+	errExpired    = errors.New("the backup's time has passed")
+)
+
+// startBackup opens a session.
+func (s *Server) startBackup(r api.BackupRequest) (api.Backup, error) {
+	ttl := time.Duration(s.config.Backup.TTL)
+	limit := s.config.Backup.MaxTTL
+	if r.TTLSeconds != 0 {
+		if r.TTLSeconds < 1 || r.TTLSeconds > int64(time.Duration(limit)/time.Second) {
+			return api.Backup{}, fmt.Errorf("%w: ttl_seconds %d: want 1 to %d (backup.max-ttl is %v)", volume.ErrBadRequest,
+				r.TTLSeconds, int64(time.Duration(limit)/time.Second), limit)
+		}
+		ttl = time.Duration(r.TTLSeconds) * time.Second
+	}
+	if err := s.checkSpace(); err != nil {
+		return api.Backup{}, err
+	}
+	q := volume.StartRequest{
+		VM: r.VM, Mode: r.Mode, Parent: r.Parent, ParentCheckpoint: r.ParentCheckpoint,
+		Checkpoint: r.Checkpoint, Labels: r.Labels, TTL: ttl,
+	}
+	for _, d := range r.Disks {
+		q.Disks = append(q.Disks, volume.DiskSpec{Name: d.Disk, Size: d.Size})
+	}
+	for _, b := range r.Blobs {
+		q.Blobs = append(q.Blobs, catalog.Blob{Name: b.Name, Data: b.Data})
+	}
+	st, err := s.engines.vols.Start(q)
+	if err != nil {
+		return api.Backup{}, err
+	}
+	s.log.Info("backup opened", keySession, st.Session, keyVM, st.VM, "disks", len(st.Disks), "expires", st.Expires)
+	return s.backup(st), nil
+}
+
+// checkSpace refuses new backups on a full store at once, before a client has
+// sent the first byte of one that must fail.
+func (s *Server) checkSpace() error {
+	u, err := s.engines.tier.Usage()
+	if err != nil {
+		return nil // not known; writes are checked again
+	}
+	if reserve := uint64(s.config.Store.Reserve); u.Free <= reserve {
+		return &api.Error{Status: 507, Message: fmt.Sprintf("the store is full: %s are free, %v are held back (store.reserve)",
+			units.Human(int64(u.Free)), s.config.Store.Reserve), Hint: "remove points, or give the data directory more space"}
+	}
+	return nil
+}
+
+// commitBackup takes leave of the session's clients and publishes it.
+func (s *Server) commitBackup(id string) (api.Receipt, error) {
+	release, err := s.leave(id, errCommitting)
+	if err != nil {
+		return api.Receipt{}, err
+	}
+	defer release()
+	r, err := s.engines.vols.Commit(id)
+	if err != nil {
+		s.log.Error("commit failed", keySession, id, keyError, err)
+		return api.Receipt{}, err
+	}
+	return receipt(r), nil
+}
+
+// abortBackup takes leave of the session's clients and drops it.
+func (s *Server) abortBackup(id string) (api.Backup, error) {
+	release, err := s.leave(id, errAborting)
+	if err != nil {
+		return api.Backup{}, err
+	}
+	defer release()
+	if err := s.engines.vols.Abort(id); err != nil {
+		return api.Backup{}, err
+	}
+	st, err := s.engines.vols.Status(id)
+	return s.backup(st), err
+}
+
+// leave disconnects the clients of a session, after what they have in flight is
+// answered, and keeps them out until release is called.
+func (s *Server) leave(id string, reason error) (release func(), err error) {
+	st, err := s.engines.vols.Status(id)
+	if err != nil {
+		return nil, err
+	}
+	var tokens []string
+	for _, d := range st.Disks {
+		tokens = append(tokens, d.Token)
+	}
+	s.exports.fence(tokens, reason.Error())
+	for _, t := range tokens {
+		s.nbd.CloseExport(t, reason)
+	}
+	return func() { s.exports.unfence(tokens) }, nil
+}
+
+// expire ends the sessions whose time has passed.
+func (s *Server) expire(now time.Time) {
+	expired, err := s.engines.vols.Expire(now)
+	if err != nil {
+		s.log.Error("ending expired backups failed; it is tried again", keyError, err)
+	}
+	for _, id := range expired {
+		if release, err := s.leave(id, errExpired); err == nil {
+			release() // the session refuses them from now on
+		}
+	}
+}
+
+// backup describes a session to a client that may know its tokens.
+func (s *Server) backup(st volume.Status) api.Backup {
+	b := api.Backup{
+		Session: st.Session, VM: st.VM, State: string(st.State), Reason: st.Reason, Point: st.Point,
+		Started: st.Started, Expires: st.Expires, Labels: st.Labels, Disks: []api.BackupDisk{},
+	}
+	for _, d := range st.Disks {
+		out := api.BackupDisk{
+			Disk: d.Disk, Mode: string(d.Mode), Parent: d.Parent, Size: d.Size,
+			WrittenBytes: d.WrittenBytes, ZeroedBytes: d.ZeroedBytes, NewBytes: d.NewBytes, StoredBytes: d.StoredBytes,
+		}
+		if st.State == volume.Open {
+			out.Export, out.URI, out.UnixURI = d.Token, s.tcpURI(d.Token), s.unixURI(d.Token)
+		}
+		b.Disks = append(b.Disks, out)
+	}
+	return b
+}
+
+func (s *Server) tcpURI(export string) string {
+	if s.info.NBD.Address == "" {
+		return ""
+	}
+	scheme := "nbd"
+	if s.info.NBD.ForceTLS {
+		scheme = "nbds"
+	}
+	return (&url.URL{Scheme: scheme, Host: s.info.NBD.Address, Path: "/" + export}).String()
+}
+
+func (s *Server) unixURI(export string) string {
+	if s.info.NBD.Socket == "" {
+		return ""
+	}
+	socket := (&url.URL{Path: s.info.NBD.Socket}).EscapedPath()
+	return "nbd+unix:///" + url.PathEscape(export) + "?socket=" + socket
+}

@@ -1,0 +1,210 @@
+package server
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/strongroom-backup/strongroom/internal/atomicfile"
+)
+
+const (
+	identityName   = "strongroom.json"
+	identityFormat = 1
+	// identityBytesMax is many times what the file takes.
+	identityBytesMax = 64 << 10
+	// defaultDomain is the dedup domain of everything; others are for tenants
+	// to come.
+	defaultDomain = 1
+	domainKeyLen  = 32
+	lockName      = "LOCK"
+	tierName      = "tier0"
+)
+
+var (
+	// ErrNewerFormat is a data directory that a later version of Strongroom
+	// wrote. Nothing in it has been changed.
+	ErrNewerFormat = errors.New("written by a newer version of Strongroom")
+	// ErrInUse is a data directory that another server has open.
+	ErrInUse = errors.New("in use by another server")
+)
+
+// identity is strongroom.json: what makes a data directory a store. The domain
+// key keys every hash; without it the store's data cannot be verified or
+// deduplicated against, so a copy lies beside the packs.
+type identity struct {
+	Format    int       `json:"format"`
+	StoreID   string    `json:"store_id"` // 32 hex digits
+	Created   time.Time `json:"created"`
+	Domain    uint32    `json:"domain"`
+	DomainKey string    `json:"domain_key"` // 64 hex digits; secret
+
+	store [16]byte
+	key   [domainKeyLen]byte
+}
+
+// dataDir is an open data directory.
+type dataDir struct {
+	fs   vfs.FS
+	path string
+	id   identity
+	lock io.Closer
+	// hasFile and hasCopy say which of the identity's files were there.
+	hasFile, hasCopy bool
+}
+
+func (d *dataDir) join(elem ...string) string {
+	return d.fs.PathJoin(append([]string{d.path}, elem...)...)
+}
+
+// openDataDir takes the directory for this process and finds out who it is. A
+// new one is given an identity; one of a newer format is left as it is. settle
+// must follow once the tier is open.
+func openDataDir(vfsys vfs.FS, path string, now time.Time) (*dataDir, error) {
+	d := &dataDir{fs: vfsys, path: path}
+	// Before anything is made or locked: a newer format may mean other rules.
+	if _, err := d.read(identityName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := vfsys.MkdirAll(d.join(tierName), 0o700); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	lock, err := vfsys.Lock(d.join(lockName))
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s is %w (%v): stop that one, or give this one a directory of its own with --data", path, ErrInUse, err)
+	}
+	d.lock = lock
+	if err := d.identify(now); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+func (d *dataDir) close() error { return d.lock.Close() }
+
+// identify finds who the directory is: from its file, from the copy beside the
+// packs, or newly made.
+//
+// A first start writes the copy, then the tier, then the file; whatever a crash
+// leaves of that is completed by the next start. A directory that has the file
+// must have its tier too: when that is missing, its disk is.
+func (d *dataDir) identify(now time.Time) error {
+	id, err := d.read(identityName)
+	twin, twinErr := d.read(d.copyName())
+	for _, err := range []error{err, twinErr} {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	d.hasFile, d.hasCopy = err == nil, twinErr == nil
+	switch {
+	case d.hasFile && d.hasCopy && (id.StoreID != twin.StoreID || id.DomainKey != twin.DomainKey):
+		return fmt.Errorf("%s and %s name different stores: put the directories that belong together back together",
+			d.join(identityName), d.join(d.copyName()))
+	case d.hasFile:
+		d.id = id
+		return nil
+	case d.hasCopy:
+		d.id = twin
+		return nil
+	}
+	if err := d.mustBeNew(); err != nil {
+		return err
+	}
+	d.id = newIdentity(now)
+	return d.write(d.copyName())
+}
+
+// settle writes whichever of the two files was missing and returns its name.
+func (d *dataDir) settle() (written string, err error) {
+	switch {
+	case !d.hasFile:
+		return identityName, d.write(identityName)
+	case !d.hasCopy:
+		return d.copyName(), d.write(d.copyName())
+	}
+	return "", nil
+}
+
+func (d *dataDir) copyName() string { return d.fs.PathJoin(tierName, identityName) }
+
+// mustBeNew refuses to make a store over what another may have left.
+func (d *dataDir) mustBeNew() error {
+	for _, name := range []string{d.fs.PathJoin(tierName, "packs"), d.fs.PathJoin(tierName, "meta"), "catalog", "sessions"} {
+		if _, err := d.fs.Stat(d.join(name)); err == nil {
+			return fmt.Errorf("data directory %s has %s, but no %s: bring that file back from a copy; without its key the data cannot be read",
+				d.path, name, identityName)
+		}
+	}
+	return nil
+}
+
+func newIdentity(now time.Time) identity {
+	id := identity{Format: identityFormat, Created: now.UTC().Truncate(time.Second), Domain: defaultDomain}
+	rand.Read(id.store[:])
+	rand.Read(id.key[:])
+	id.StoreID, id.DomainKey = hex.EncodeToString(id.store[:]), hex.EncodeToString(id.key[:])
+	return id
+}
+
+func (d *dataDir) write(name string) error {
+	text, err := json.MarshalIndent(d.id, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.Write(d.fs, d.join(name), append(text, '\n')); err != nil {
+		return fmt.Errorf("write the identity of the store: %w", err)
+	}
+	if d.fs == vfs.Default {
+		return os.Chmod(d.join(name), 0o600) // it holds a key
+	}
+	return nil
+}
+
+func (d *dataDir) read(name string) (identity, error) {
+	text, err := atomicfile.Read(d.fs, d.join(name), identityBytesMax)
+	if err != nil {
+		return identity{}, err
+	}
+	id, err := parseIdentity(text)
+	if err != nil {
+		return id, fmt.Errorf("%s: %w", d.join(name), err)
+	}
+	return id, nil
+}
+
+func parseIdentity(text []byte) (id identity, err error) {
+	if err := json.Unmarshal(text, &id); err != nil {
+		return id, fmt.Errorf("not the identity of a store: %w", err)
+	}
+	if id.Format > identityFormat {
+		return id, fmt.Errorf("data directory of format %d, but this program knows %d: %w; nothing was changed", id.Format, identityFormat, ErrNewerFormat)
+	}
+	if id.Format != identityFormat || id.Domain == 0 || !unhex(id.store[:], id.StoreID) || !unhex(id.key[:], id.DomainKey) {
+		return id, errors.New("the identity of the store is damaged; bring the file back from its copy or from a backup")
+	}
+	return id, nil
+}
+
+func unhex(dst []byte, text string) bool {
+	b, err := hex.DecodeString(text)
+	return err == nil && copy(dst, b) == len(dst) && len(b) == len(dst)
+}
+
+// bootID names this boot of the host, so that a session knows whether un-synced
+// writes may be lost.
+func bootID() (string, error) {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("tell this boot of the host from others: %w", err)
+	}
+	return string(text), nil
+}

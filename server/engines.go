@@ -1,0 +1,121 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/strongroom-backup/strongroom/catalog"
+	"github.com/strongroom-backup/strongroom/dedup"
+	"github.com/strongroom-backup/strongroom/tier"
+	"github.com/strongroom-backup/strongroom/volume"
+)
+
+// engines are the layers below, opened on a data directory.
+type engines struct {
+	dir    *dataDir
+	tier   *tier.Dir
+	blocks *dedup.Store
+	cat    *catalog.Catalog
+	vols   *volume.Manager
+	packs  *packSizes
+}
+
+// openEngines opens everything from the bottom up. On an error what was opened
+// is closed again.
+func openEngines(c *Config, fs vfs.FS, clock func() time.Time, log *slog.Logger, fatal func(string)) (e *engines, err error) {
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	e = &engines{}
+	if e.dir, err = openDataDir(fs, c.Data, clock()); err != nil {
+		return nil, err
+	}
+	err = e.openTier(clock, log)
+	if err == nil {
+		err = e.openBlocks(c, clock, log, fatal)
+	}
+	if err == nil {
+		err = e.openCatalog(c, clock, log, fatal)
+	}
+	if err == nil {
+		e.vols, err = volume.OpenManager(volume.Options{
+			FS: fs, Dir: e.dir.join("sessions"), Blocks: e.blocks, Catalog: e.cat,
+			Clock: clock, BootID: boot, Events: volumeEvents(log),
+		})
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open data directory %s: %w", c.Data, err), e.close())
+	}
+	return e, nil
+}
+
+func (e *engines) openTier(clock func() time.Time, log *slog.Logger) (err error) {
+	open := tier.OpenDir
+	if !e.dir.hasFile {
+		open = tier.CreateDir
+	}
+	if e.tier, err = open(e.dir.fs, e.dir.join(tierName), e.dir.id.store); err != nil {
+		return err
+	}
+	e.packs = &packSizes{fs: e.dir.fs, dir: e.dir.join(tierName, "packs"), now: clock}
+	written, err := e.dir.settle()
+	switch {
+	case err != nil:
+		return err
+	case !e.dir.hasFile && !e.dir.hasCopy:
+		log.Info("made a new store", keyPath, e.dir.path, "store", e.dir.id.StoreID)
+	case written != "":
+		log.Warn("wrote the store's identity again from its copy", keyPath, e.dir.join(written))
+	}
+	return nil
+}
+
+func (e *engines) openBlocks(c *Config, clock func() time.Time, log *slog.Logger, fatal func(string)) (err error) {
+	e.blocks, err = dedup.Open(dedup.Options{
+		FS: e.dir.fs, Dir: e.dir.join("index"), Tier: e.tier,
+		Key: e.dir.id.key, StoreID: e.dir.id.store, Domain: e.dir.id.Domain,
+		ReserveBytes:    uint64(c.Store.Reserve),
+		TOCCacheBytes:   int64(c.Store.TOCCache),
+		FrameCacheBytes: int64(c.Store.ReadCache),
+		IndexCacheBytes: int64(c.Store.IndexCache),
+		Clock:           clock,
+		Events:          dedupEvents(log),
+		Logger:          databaseLogger("index", log, fatal),
+	})
+	return err
+}
+
+func (e *engines) openCatalog(c *Config, clock func() time.Time, log *slog.Logger, fatal func(string)) (err error) {
+	e.cat, err = catalog.Open(catalog.Options{
+		FS: e.dir.fs, Dir: e.dir.join("catalog"), MetaDir: e.dir.join(tierName, "meta"),
+		StoreID: e.dir.id.store, Domain: e.dir.id.Domain, RootHash: e.blocks.RootHash,
+		Clock: clock, CacheBytes: int64(c.Store.CatalogCache),
+		Logger: databaseLogger("catalog", log, fatal),
+	})
+	return err
+}
+
+func databaseLogger(name string, log *slog.Logger, fatal func(string)) pebble.Logger {
+	return pebbleLogger{log: log.With("database", name), fatal: fatal}
+}
+
+// close closes what is open, from the top down, and returns every error.
+func (e *engines) close() error {
+	var errs []error
+	if e.vols != nil {
+		errs = append(errs, e.vols.Close())
+	}
+	if e.cat != nil {
+		errs = append(errs, e.cat.Close())
+	}
+	if e.blocks != nil {
+		errs = append(errs, e.blocks.Close())
+	}
+	return errors.Join(append(errs, e.dir.close())...)
+}

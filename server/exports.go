@@ -1,0 +1,218 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/strongroom-backup/strongroom/catalog"
+	"github.com/strongroom-backup/strongroom/nbd"
+	"github.com/strongroom-backup/strongroom/volume"
+)
+
+// exports is what the NBD server serves: the disks of open sessions under their
+// tokens, writable and never listed; every committed image as VM/DISK@POINT
+// and VM:DISK@POINT, read-only.
+type exports struct {
+	vols *volume.Manager
+	cat  *catalog.Catalog
+
+	mu     sync.Mutex
+	fenced map[string]string // tokens that are refused for now, and why
+}
+
+func newExports(vols *volume.Manager, cat *catalog.Catalog) *exports {
+	return &exports{vols: vols, cat: cat, fenced: map[string]string{}}
+}
+
+// isImageName tells names of images from tokens, which hold neither character.
+func isImageName(name string) bool { return strings.ContainsAny(name, "/:") }
+
+// fence refuses tokens until unfence, so that no client comes back while its
+// session is being committed or aborted.
+func (x *exports) fence(tokens []string, why string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, t := range tokens {
+		x.fenced[t] = why
+	}
+}
+
+func (x *exports) unfence(tokens []string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, t := range tokens {
+		delete(x.fenced, t)
+	}
+}
+
+func (x *exports) checkFence(token string) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if why, ok := x.fenced[token]; ok {
+		return errors.New(why)
+	}
+	return nil
+}
+
+// List implements nbd.Exports: images, newest first.
+func (x *exports) List(context.Context) ([]nbd.Info, error) {
+	points, err := x.cat.Points("")
+	if err != nil {
+		return nil, err
+	}
+	var list []nbd.Info
+	for _, p := range slices.Backward(points) {
+		for _, im := range p.Images {
+			if len(list) == listedExportsMax {
+				return list, nil
+			}
+			list = append(list, imageInfo(p, im))
+		}
+	}
+	return list, nil
+}
+
+func imageInfo(p catalog.Point, im catalog.Image) nbd.Info {
+	return nbd.Info{
+		Name:        p.VM + "/" + im.Disk + "@" + p.ID,
+		Description: fmt.Sprintf("%s backup of %s, %s", im.Mode, p.VM, p.Time.UTC().Format("2006-01-02 15:04:05 MST")),
+		ReadOnly:    true,
+	}
+}
+
+// Stat implements nbd.Exports.
+func (x *exports) Stat(ctx context.Context, name string) (nbd.Info, int64, error) {
+	if isImageName(name) {
+		p, im, err := x.resolve(name)
+		if err != nil {
+			return nbd.Info{}, 0, err
+		}
+		return imageInfo(p, im), im.Size, nil
+	}
+	d, err := x.openToken(name)
+	if err != nil {
+		return nbd.Info{}, 0, err
+	}
+	defer d.Close()
+	return tokenInfo(name, d), d.Size(), nil
+}
+
+// Open implements nbd.Exports.
+func (x *exports) Open(ctx context.Context, name string) (nbd.Device, nbd.Info, error) {
+	if isImageName(name) {
+		p, im, err := x.resolve(name)
+		if err != nil {
+			return nil, nbd.Info{}, err
+		}
+		image, err := x.vols.OpenImage(p.ID, im.Disk)
+		if err != nil {
+			return nil, nbd.Info{}, err
+		}
+		return imageDevice{image}, imageInfo(p, im), nil
+	}
+	d, err := x.openToken(name)
+	if err != nil {
+		return nil, nbd.Info{}, err
+	}
+	return diskDevice{d}, tokenInfo(name, d), nil
+}
+
+// resolve finds the image a name means.
+func (x *exports) resolve(name string) (p catalog.Point, im catalog.Image, err error) {
+	ref, err := catalog.ParseRef(name)
+	if err != nil || ref.Disk == "" {
+		return p, im, fmt.Errorf("%w: %q: want VM/DISK@POINT", nbd.ErrUnknownExport, name)
+	}
+	p, err = x.cat.Resolve(ref)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return p, im, fmt.Errorf("%w: %v", nbd.ErrUnknownExport, err)
+	}
+	if err != nil {
+		return p, im, err
+	}
+	i := slices.IndexFunc(p.Images, func(im catalog.Image) bool { return im.Disk == ref.Disk })
+	if i < 0 {
+		return p, im, fmt.Errorf("%w: point %s of VM %s has no disk %s", nbd.ErrUnknownExport, p.ID, p.VM, ref.Disk)
+	}
+	return p, p.Images[i], nil
+}
+
+func (x *exports) openToken(token string) (*volume.Disk, error) {
+	if err := x.checkFence(token); err != nil {
+		return nil, err
+	}
+	d, err := x.vols.OpenExport(token)
+	switch {
+	case errors.Is(err, volume.ErrNoSession):
+		return nil, fmt.Errorf("%w: no open backup has it", nbd.ErrUnknownExport)
+	case errors.Is(err, volume.ErrDead), errors.Is(err, volume.ErrClosed):
+		return nil, fmt.Errorf("%w: %v", nbd.ErrRefused, err)
+	}
+	return d, err
+}
+
+func tokenInfo(token string, d *volume.Disk) nbd.Info {
+	return nbd.Info{Name: token, Description: "backup of disk " + d.Name() + " of " + d.VM()}
+}
+
+// diskDevice is a session's disk as NBD sees it.
+type diskDevice struct{ *volume.Disk }
+
+func (d diskDevice) wrap(err error) error { return wrapDevice(d.VM(), d.Name(), err) }
+
+func (d diskDevice) ReadAt(p []byte, off int64) (int, error) {
+	n, err := d.Disk.ReadAt(p, off)
+	return n, d.wrap(err)
+}
+
+func (d diskDevice) WriteAt(p []byte, off int64) (int, error) {
+	n, err := d.Disk.WriteAt(p, off)
+	return n, d.wrap(err)
+}
+
+func (d diskDevice) Zero(off, n int64) error { return d.wrap(d.Disk.Zero(off, n)) }
+
+func (d diskDevice) Flush() error { return d.wrap(d.Disk.Flush()) }
+
+func (d diskDevice) Extents(off, n int64, yield func(length int64, zero bool) bool) error {
+	return d.wrap(d.Disk.Extents(off, n, yield))
+}
+
+// imageDevice is a committed image as NBD sees it.
+type imageDevice struct{ *volume.Image }
+
+func (d imageDevice) wrap(err error) error { return wrapDevice(d.VM(), d.Name(), err) }
+
+func (d imageDevice) ReadAt(p []byte, off int64) (int, error) {
+	n, err := d.Image.ReadAt(p, off)
+	return n, d.wrap(err)
+}
+
+func (d imageDevice) WriteAt([]byte, int64) (int, error) { return 0, d.wrap(syscall.EROFS) }
+
+func (d imageDevice) Zero(int64, int64) error { return d.wrap(syscall.EROFS) }
+
+func (d imageDevice) Flush() error { return nil }
+
+func (d imageDevice) Extents(off, n int64, yield func(length int64, zero bool) bool) error {
+	return d.wrap(d.Image.Extents(off, n, yield))
+}
+
+// wrapDevice names the VM and disk, and leaves the client one errno: ENOSPC for
+// a full store, EROFS for a write to an image, else EIO.
+func wrapDevice(vm, disk string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case noSpace(err):
+		return &deviceError{vm, disk, err, syscall.ENOSPC}
+	case err == syscall.EROFS:
+		return &deviceError{vm, disk, err, syscall.EROFS}
+	}
+	return &deviceError{vm, disk, err, syscall.EIO}
+}

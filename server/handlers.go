@@ -1,0 +1,196 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/strongroom-backup/strongroom/catalog"
+	"github.com/strongroom-backup/strongroom/internal/ids"
+	"github.com/strongroom-backup/strongroom/server/api"
+)
+
+// health is the server's opinion of itself.
+func (s *Server) health() api.Health {
+	s.mu.Lock()
+	draining := s.draining
+	s.mu.Unlock()
+	if draining {
+		return api.Health{Status: "draining"}
+	}
+	if err := s.engines.cat.Err(); err != nil {
+		return api.Health{Status: "failed", Reason: err.Error()}
+	}
+	return api.Health{Status: "ok"}
+}
+
+func (s *Server) getHealth(http.ResponseWriter, *http.Request) (any, error) {
+	h := s.health()
+	if h.Status != "ok" {
+		message := "the server is " + h.Status
+		if h.Reason != "" {
+			message += ": " + h.Reason
+		}
+		return nil, &api.Error{Status: http.StatusServiceUnavailable, Message: message}
+	}
+	return h, nil
+}
+
+func (s *Server) getMetrics(w http.ResponseWriter, r *http.Request) (any, error) {
+	s.metrics.ServeHTTP(w, r)
+	return nil, nil
+}
+
+func (s *Server) getOpenAPI(w http.ResponseWriter, _ *http.Request) (any, error) {
+	w.Header().Set("Content-Type", "application/yaml")
+	w.Write(openAPI)
+	return nil, nil
+}
+
+func (s *Server) getInfo(http.ResponseWriter, *http.Request) (any, error) { return s.info, nil }
+
+func (s *Server) getStats(http.ResponseWriter, *http.Request) (any, error) { return s.stats(), nil }
+
+func (s *Server) postBackup(_ http.ResponseWriter, r *http.Request) (any, error) {
+	var q api.BackupRequest
+	if err := decode(r, &q); err != nil {
+		return nil, err
+	}
+	return result(s.startBackup(q))
+}
+
+func (s *Server) getBackups(http.ResponseWriter, *http.Request) (any, error) {
+	list := []api.Backup{}
+	for _, st := range s.engines.vols.Sessions() {
+		list = append(list, s.backup(st))
+	}
+	return list, nil
+}
+
+func (s *Server) getBackup(_ http.ResponseWriter, r *http.Request) (any, error) {
+	st, err := s.engines.vols.Status(r.PathValue("session"))
+	if err != nil {
+		return nil, err
+	}
+	return s.backup(st), nil
+}
+
+func (s *Server) postCommit(_ http.ResponseWriter, r *http.Request) (any, error) {
+	return result(s.commitBackup(r.PathValue("session")))
+}
+
+func (s *Server) postAbort(_ http.ResponseWriter, r *http.Request) (any, error) {
+	return result(s.abortBackup(r.PathValue("session")))
+}
+
+func (s *Server) getVMs(http.ResponseWriter, *http.Request) (any, error) {
+	vms, err := s.engines.cat.VMs()
+	if err != nil {
+		return nil, err
+	}
+	list := []api.VM{}
+	for _, v := range vms {
+		list = append(list, machine(v))
+	}
+	return list, nil
+}
+
+func (s *Server) getPoints(_ http.ResponseWriter, r *http.Request) (any, error) {
+	vm := r.URL.Query().Get("vm")
+	if vm != "" && !ids.IsName(vm) {
+		return nil, fmt.Errorf("vm %q: %w", vm, catalog.ErrInvalid)
+	}
+	points, err := s.engines.cat.Points(vm)
+	if err != nil {
+		return nil, err
+	}
+	if vm != "" && len(points) == 0 {
+		return nil, fmt.Errorf("VM %s %w: it has no point", vm, catalog.ErrNotFound)
+	}
+	list := []api.Point{}
+	for _, p := range points {
+		list = append(list, point(p))
+	}
+	return list, nil
+}
+
+// resolve finds the point that the path's reference means.
+func (s *Server) resolve(r *http.Request) (catalog.Point, error) {
+	ref, err := catalog.ParseRef(r.PathValue("ref"))
+	if err != nil {
+		return catalog.Point{}, err
+	}
+	return s.engines.cat.Resolve(ref)
+}
+
+func (s *Server) getPoint(_ http.ResponseWriter, r *http.Request) (any, error) {
+	p, err := s.resolve(r)
+	if err != nil {
+		return nil, err
+	}
+	return point(p), nil
+}
+
+// deletePoint takes an id only: what latest means may change between a look and
+// the removal.
+func (s *Server) deletePoint(_ http.ResponseWriter, r *http.Request) (any, error) {
+	id := r.PathValue("ref")
+	if !ids.IsID(id) {
+		return nil, &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("%.200q is not the id of a point", id),
+			Hint: "look the reference up first"}
+	}
+	p, err := s.engines.cat.Point(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.engines.cat.Remove(id); err != nil {
+		return nil, err
+	}
+	s.log.Info("point removed", keyPoint, p.ID, keyVM, p.VM)
+	return api.Removed{Point: p.ID, VM: p.VM}, nil
+}
+
+func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) (any, error) {
+	p, err := s.resolve(r)
+	if err != nil {
+		return nil, err
+	}
+	data, err := s.engines.cat.Blob(p.ID, r.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Length", strconv.Itoa(len(data)))
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.Write(data)
+	return nil, nil
+}
+
+// result keeps an answer that goes with an error from being sent.
+func result[T any](answer T, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
+// stats gathers the figures of the store.
+func (s *Server) stats() api.Stats {
+	cat, blocks, vols := s.engines.cat.Stats(), s.engines.blocks.Stats(), s.engines.vols.Stats()
+	out := api.Stats{
+		VMs: int64(cat.VMs), Points: int64(cat.Points), Images: int64(cat.Images),
+		LogicalBytes: cat.LogicalBytes, LatestBytes: cat.LatestBytes,
+		StoredBytes: s.engines.packs.total(), Packs: int64(blocks.Packs),
+		Sessions: map[string]int64{}, Connections: int64(s.nbd.Stats().ConnectionsOpen),
+		Uptime: s.uptime().Seconds(), WrittenBytes: putBytes(blocks), NewBytes: blocks.Put.NewBytes, PackedBytes: blocks.Put.StoredBytes,
+		ReserveBytes: int64(s.config.Store.Reserve),
+	}
+	for state, n := range vols.States {
+		out.Sessions[string(state)] = int64(n)
+	}
+	if u, err := s.engines.tier.Usage(); err == nil {
+		out.CapacityBytes, out.FreeBytes = int64(u.Total), int64(u.Free)
+	}
+	return out
+}

@@ -1,0 +1,260 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/strongroom-backup/strongroom/metrics"
+	"github.com/strongroom-backup/strongroom/nbd"
+	"github.com/strongroom-backup/strongroom/server/api"
+)
+
+// Options are what a Server is made from.
+type Options struct {
+	Config  Config
+	Log     *slog.Logger     // nil: nothing is logged
+	FS      vfs.FS           // nil: the operating system's
+	Clock   func() time.Time // nil: time.Now
+	Version string
+	// Fatal is called when a database cannot go on; it must end the process.
+	// nil: os.Exit(1).
+	Fatal func(reason string)
+}
+
+// Server is an open data directory and the listeners that serve it.
+type Server struct {
+	config  Config
+	log     *slog.Logger
+	clock   func() time.Time
+	started time.Time
+	info    api.Info
+	token   *token
+
+	engines *engines
+	exports *exports
+	nbd     *nbd.Server
+	metrics http.Handler
+	// ctx lives as long as the server; background work ends with it.
+	ctx  context.Context
+	stop context.CancelFunc
+
+	listeners listeners
+
+	mu       sync.Mutex
+	draining bool
+
+	refusals burst
+}
+
+// listeners are what the server accepts on; nil where it does not.
+type listeners struct{ nbdTCP, nbdUnix, httpTCP, apiUnix net.Listener }
+
+// Open takes the data directory, recovers what a crash left and listens. Run
+// must follow, or Close.
+func Open(o Options) (*Server, error) {
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	secrets, err := o.Config.loadSecrets()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: o.Config, log: o.Log, clock: o.Clock, started: o.Clock(), token: secrets.token}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	if s.engines, err = openEngines(&s.config, o.FS, o.Clock, o.Log, o.Fatal); err != nil {
+		return nil, err
+	}
+	if err := s.open(o, secrets); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (o *Options) fill() (err error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Fatal == nil {
+		o.Fatal = func(string) { os.Exit(1) }
+	}
+	// Clients are told the sockets' paths, and may run elsewhere.
+	if o.Config.Data, err = filepath.Abs(o.Config.Data); err != nil {
+		return err
+	}
+	return o.Config.Validate()
+}
+
+func (s *Server) open(o Options, secrets secrets) (err error) {
+	s.exports = newExports(s.engines.vols, s.engines.cat)
+	n := s.config.NBD
+	s.nbd, err = nbd.New(nbd.Options{
+		Exports: s.exports, TLS: secrets.nbdTLS, ForceTLS: secrets.nbdTLS != nil && n.TLS.Force, Events: s.nbdEvents(),
+		Limits: nbd.Limits{
+			Connections: n.MaxConnections, MemoryBytes: int64(n.BufferMemory),
+			HandshakeTimeout: time.Duration(n.HandshakeTimeout), StallTimeout: time.Duration(n.StallTimeout),
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if s.metrics, err = s.newMetrics(o.Version); err != nil {
+		return err
+	}
+	if err := s.listen(secrets); err != nil {
+		return err
+	}
+	s.info = api.Info{Version: o.Version, StoreID: s.engines.dir.id.StoreID, Data: s.config.Data, NBD: api.NBDInfo{
+		Socket: s.config.NBDSocket(), TLS: secrets.nbdTLS != nil, ForceTLS: secrets.nbdTLS != nil && n.TLS.Force,
+	}}
+	if s.listeners.nbdTCP != nil {
+		s.info.NBD.Address = s.listeners.nbdTCP.Addr().String()
+		if n.Advertise != "" {
+			s.info.NBD.Address = n.Advertise
+		}
+	}
+	return nil
+}
+
+// newMetrics gives the collectors what they read.
+func (s *Server) newMetrics(version string) (http.Handler, error) {
+	return metrics.NewHandler(metrics.Sources{
+		Version: version,
+		NBD:     s.nbd.Stats,
+		Volume:  s.engines.vols.Stats,
+		Catalog: s.engines.cat.Stats,
+		Dedup:   s.engines.blocks.Stats,
+		Tier:    s.engines.tier.Usage,
+		Packs:   s.engines.packs.total,
+		Reserve: int64(s.config.Store.Reserve),
+	}, s.log)
+}
+
+// Run serves until ctx ends, then drains and closes. It returns nil after an
+// orderly end within the configured time.
+func (s *Server) Run(ctx context.Context) error {
+	api, web := s.httpServers()
+	g, failed := errgroup.WithContext(ctx)
+	serveNBD := func(ln net.Listener) {
+		if ln != nil {
+			g.Go(func() error { return endOf("NBD", s.nbd.Serve(s.ctx, ln)) })
+		}
+	}
+	serveHTTP := func(h *http.Server, ln net.Listener) {
+		if ln != nil {
+			g.Go(func() error { return endOf("HTTP", h.Serve(ln)) })
+		}
+	}
+	serveNBD(s.listeners.nbdTCP)
+	serveNBD(s.listeners.nbdUnix)
+	serveHTTP(web, s.listeners.httpTCP)
+	serveHTTP(api, s.listeners.apiUnix)
+	g.Go(s.expireLoop)
+	s.log.Info("serving", keyPath, s.config.Data, "nbd", s.info.NBD.Address, "nbd_socket", s.info.NBD.Socket,
+		"api_socket", s.config.APISocket(), "http", s.HTTPAddress())
+	notify("READY=1")
+	<-failed.Done()
+	notify("STOPPING=1")
+	drained := s.drain(api, web)
+	if err := g.Wait(); err != nil {
+		return errors.Join(err, drained)
+	}
+	return drained
+}
+
+// endOf makes an orderly end no error, so that errgroup ends on failures only.
+func endOf(what string, err error) error {
+	if err == nil || errors.Is(err, nbd.ErrServerClosed) || errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// expireLoop ends expired sessions until the server stops.
+func (s *Server) expireLoop() error {
+	tick := time.NewTicker(expireEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return nil
+		case <-tick.C:
+			s.expire(s.clock())
+		}
+	}
+}
+
+// drain answers what is in flight, closes all connections and the engines. The
+// configured time bounds the first; the second has closeTimeout more.
+func (s *Server) drain(servers ...*http.Server) error {
+	s.log.Info("draining", "timeout", s.config.DrainTimeout)
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
+	begun := time.Now()
+	done := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(s.config.DrainTimeout))
+		defer cancel()
+		var g errgroup.Group
+		g.Go(func() error { return s.nbd.Shutdown(ctx) })
+		for _, h := range servers {
+			g.Go(func() error { return h.Shutdown(ctx) })
+		}
+		err := g.Wait()
+		s.stop()
+		done <- errors.Join(err, s.Close())
+	}()
+	limit := time.Duration(s.config.DrainTimeout) + closeTimeout
+	select {
+	case err := <-done:
+		s.log.Info("closed", keyDuration, time.Since(begun).Round(time.Millisecond))
+		return err
+	case <-time.After(limit):
+		s.stop()
+		return fmt.Errorf("the server did not end within %v; what was acknowledged is safe", limit)
+	}
+}
+
+// Close closes listeners and engines at once. Run does it by itself.
+func (s *Server) Close() error {
+	s.stop()
+	s.listeners.close()
+	if s.nbd != nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		s.nbd.Shutdown(ctx) // its error is that it did not wait
+	}
+	return s.engines.close()
+}
+
+// NBDAddress, HTTPAddress and the sockets of Config are where clients connect;
+// empty: nowhere.
+func (s *Server) NBDAddress() string { return s.info.NBD.Address }
+
+// HTTPAddress is the address listened on.
+func (s *Server) HTTPAddress() string {
+	if s.listeners.httpTCP == nil {
+		return ""
+	}
+	return s.listeners.httpTCP.Addr().String()
+}
+
+// APISocket is the control API's unix socket.
+func (s *Server) APISocket() string { return s.config.APISocket() }
