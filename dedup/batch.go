@@ -193,7 +193,7 @@ func (b *batch) matches(i int, addr Addr) bool {
 		b.view = v
 	}
 	entry := b.view.find(addr.Slot())
-	if entry < 0 || b.view.hashes[entry] != b.hash[i] || !b.view.trusts(entry) {
+	if entry < 0 || b.view.hashes[entry] != b.hash[i] || !b.view.trusts(entry) || b.s.bad.has(addr) {
 		return false
 	}
 	if p := b.view.open; p != nil {

@@ -1,2 +1,58 @@
 // Package dedup keeps each block of data once.
+//
+// A block is 64 KiB. [Writer.Put] takes blocks and gives back their addresses;
+// [Store.Read] takes addresses and gives back the blocks. Blocks with equal
+// keyed hashes get equal addresses, blocks of zeros the address 0. Blocks
+// nobody has yet are compressed, up to four together, into a frame, and frames
+// are appended to packs of 64 MiB, which package tier keeps.
+//
+//	pack    header │ frame │ frame │ … │ frame │ TOC │ TOC │ footer
+//	frame   header, hashes │ payload: 1…4 blocks, zstd or raw
+//	TOC     which slot has which hash and lies in which frame
+//	Addr    pack number << 16 | slot: a block's place for ever
+//
+// docs/FORMAT.md, chapter "Packs", says every byte. Start reading with
+// batch.go (how a block gets its address), span.go (how it is read), openpack.go
+// and seal.go (the life of a pack) and recover.go (what Open does).
+//
+// # What is true when
+//
+// When Put returns, the blocks are with the kernel: the death of the process
+// loses nothing. When Sync returns, they survive a power cut, those included
+// that Put found in a pack another writer is still filling. A footer is written
+// only after the frames before it are durable, and an index entry only after
+// its pack is.
+//
+// The packs are the truth. The block index (Pebble, no log) is a hint: an entry
+// counts only when the pack's own table has the full hash at that slot. It may
+// be deleted; Open builds it anew. Every block read is verified; wrong bytes are
+// a [DamageError], never served.
+//
+// # Where a block is looked for
+//
+// zeros → the hint's slot → the slot after the previous block's → the blocks of
+// open packs and those being stored right now (recent.go) → the block index.
+// Whoever finds a block nowhere has claimed it meanwhile; others that bring the
+// same block wait until the claim's batch is published, after publishing their
+// own, and look again.
+//
+// # When a disk fails
+//
+// After a failed fdatasync a pack is given up: nobody syncs it again, nothing is
+// appended to it, blocks above its last successful sync are no dedup hits, every
+// writer that depends on them fails for ever, and a note beside the pack tells
+// the next process. A pack that a crash left without a footer is sealed at Open
+// behind its last good frame; only packs parked by a clean Close are gone on in,
+// so that no slot ever gets a second content.
+//
+// # Locks
+//
+// In this order; none is held while one to its left is taken:
+//
+//	Writer.lanesMu → lane.mu → spare.mu → lanePool.mu → openPack.mu → Writer.mu
+//
+// lane.mu is held while a batch is appended (one pwrite) and while the next pack
+// is fetched. openPack.mu is let go during fdatasync. The locks of recent's
+// shards, the caches, openSet, packSet, space, badBlocks and index are leaves:
+// nothing is taken under them.
 package dedup

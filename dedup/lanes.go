@@ -80,12 +80,12 @@ func (l *lanePool) number() (uint64, error) {
 // first: a full disk must not make a pile of unfinished packs.
 func (s *Store) lanePack() (*openPack, error) {
 	for p := s.pool.take(); p != nil; p = s.pool.take() {
-		if p.err(1<<16) == nil {
+		if p.usable() == nil {
 			return p, nil
 		}
 	}
 	for p := s.pool.takeStuck(); p != nil; p = s.pool.takeStuck() {
-		if err := s.seal(p); err != nil {
+		if err := s.seal(p); err != nil && p.usable() == nil {
 			return nil, err
 		}
 	}
@@ -98,9 +98,8 @@ func (s *Store) newPack() (*openPack, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := packHeader{domain: s.opts.Domain, gen: id.Gen, pack: id.Pack, created: s.opts.Clock(), store: s.opts.StoreID}
 	p := newOpenPack(id, file, packHeaderSize, new(toc))
-	if err := s.writeAt(p, h.append(nil), 0); err != nil {
+	if err := s.writeHeader(p); err != nil {
 		s.spare.putBack(id, file) // still without a byte anybody relies on
 		return nil, fmt.Errorf("begin %v: %w", id, err)
 	}

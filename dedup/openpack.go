@@ -77,6 +77,13 @@ func (p *openPack) err(n int) error {
 	return p.failed
 }
 
+// usable returns nil unless the pack was given up.
+func (p *openPack) usable() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failed
+}
+
 // syncTo makes the slots below n durable with run, the one call that may
 // fdatasync the file. One sync serves everybody who came before it began.
 func (p *openPack) syncTo(n int, run func(*openPack) error) error {

@@ -21,7 +21,10 @@ func (w *Writer) Put(data []byte, hints, out []Addr) (PutResult, error) {
 		return sum, fmt.Errorf("dedup: Put of %d bytes with %d hints into %d addresses", len(data), len(hints), len(out))
 	}
 	b := w.s.batches.Get().(*batch)
-	defer w.s.batches.Put(b)
+	defer func() {
+		b.begin(nil, nil, nil) // keeps nothing of the caller's
+		w.s.batches.Put(b)
+	}()
 	for len(out) > 0 {
 		if err := w.check(); err != nil {
 			return sum, err

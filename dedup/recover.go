@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,9 +15,6 @@ import (
 type recovery struct {
 	store *Store
 	parks map[uint64]openRecord // of the last clean shutdown
-
-	mu  sync.Mutex // held while an open pack is registered
-	top uint64
 }
 
 // recover makes the tier's listing the truth: which packs exist, which
@@ -229,11 +225,17 @@ func (r *recovery) seal(id tier.ID, file tier.File, sc scanned) error {
 	if err != nil {
 		return err
 	}
+	if size < packHeaderSize { // never begun: a spare, or a power cut took the first write
+		if err := s.writeHeader(p); err != nil {
+			return err
+		}
+		size = packHeaderSize
+	}
 	p.torn = size != sc.end
 	if sc.damaged > 0 {
 		s.damage(damagedPack(id.Pack, id.Gen, sc.end, "%d frames before its end are damaged", sc.damaged))
 	}
-	if s.opts.Events.PackRecovered != nil {
+	if s.opts.Events.PackRecovered != nil && size > packHeaderSize {
 		s.opts.Events.PackRecovered(id, len(sc.toc.slots), size-sc.end)
 	}
 	_ = s.seal(p) // on failure the pack stays open: readable, and sealed later

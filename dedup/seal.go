@@ -16,6 +16,12 @@ func (s *Store) writeAt(p *openPack, b []byte, off int64) error {
 	return nil
 }
 
+// writeHeader begins a pack.
+func (s *Store) writeHeader(p *openPack) error {
+	h := packHeader{domain: s.opts.Domain, gen: p.id.Gen, pack: p.id.Pack, created: s.opts.Clock(), store: s.opts.StoreID}
+	return s.writeAt(p, h.append(nil), 0)
+}
+
 // fsync is the only caller of a pack's Sync. After an error nobody calls it
 // for that pack again: openPack sees to that.
 func (s *Store) fsync(p *openPack) error {

@@ -78,6 +78,7 @@ type Store struct {
 	recent *recent
 	open   openSet
 	space  space
+	bad    badBlocks
 	count  counters
 
 	tocs   *cache[tier.ID, *toc]
@@ -165,7 +166,9 @@ func (s *Store) Close() error {
 		errs = append(errs, fmt.Errorf("store closed with %d writers open", n))
 	}
 	for _, p := range s.pool.drain() {
-		errs = append(errs, s.park(p))
+		if p.usable() == nil { // else its writers have heard of it
+			errs = append(errs, s.park(p))
+		}
 	}
 	errs = append(errs, s.spare.discard(s))
 	return errors.Join(append(errs, s.abandon())...)

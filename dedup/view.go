@@ -136,9 +136,13 @@ func (s *Store) checkHeader(id tier.ID, file tier.File) error {
 	return nil
 }
 
-// damage counts and reports wrong bytes and returns the error.
+// damage counts and reports wrong bytes and returns the error. A damaged block
+// is no dedup hit any more.
 func (s *Store) damage(err *DamageError) error {
 	s.count.damaged.Add(1)
+	if err.Slot != noSlot {
+		s.bad.add(MakeAddr(err.Pack, uint16(err.Slot)))
+	}
 	s.opts.Events.damage(err)
 	return err
 }

@@ -123,7 +123,7 @@ func (d *Dir) ensureGroup(name string) error {
 
 // Open implements Store.
 func (d *Dir) Open(id ID) (File, error) {
-	f, err := d.fs.Open(d.path(id, packSuffix), vfs.RandomReadsOption)
+	f, err := d.fs.Open(d.path(id, packSuffix))
 	return opened(id, f, err)
 }
 

@@ -66,7 +66,7 @@ func (b *batch) contiguous(blocks []int) []byte {
 // write, and says how many; a full pack is sent to be sealed.
 func (b *batch) appendTo(l *lane, frames []frame) (int, error) {
 	s := b.s
-	if l.pack != nil && l.pack.err(1<<16) != nil {
+	if l.pack != nil && l.pack.usable() != nil {
 		l.pack = nil
 	}
 	if l.pack == nil {
