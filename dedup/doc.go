@@ -49,7 +49,7 @@
 //
 // In this order; none is held while one to its left is taken:
 //
-//	Writer.lanesMu → lane.mu → spare.mu → lanePool.mu → openPack.mu → Writer.mu
+//	Writer.lanesMu → lane.mu → spare.mu → lanePool.mu → Writer.mu → openPack.mu
 //
 // lane.mu is held while a batch is appended (one pwrite) and while the next pack
 // is fetched. openPack.mu is let go during fdatasync. The locks of recent's
