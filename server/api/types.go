@@ -168,6 +168,6 @@ type Stats struct {
 
 // Health is the answer of /healthz.
 type Health struct {
-	Status string `json:"status"` // ok, starting, draining or failed
+	Status string `json:"status"` // ok, draining or failed
 	Reason string `json:"reason,omitempty"`
 }
