@@ -120,7 +120,9 @@ type zstdHeader struct {
 
 func parseZstd(b []byte) (z zstdHeader, ok bool) {
 	const magic = 0xfd2fb528
-	if len(b) < 16 || binary.LittleEndian.Uint32(b) != magic {
+	// The longest header read below has nine bytes. A frame of one repeated byte
+	// is hardly longer.
+	if len(b) < 9 || binary.LittleEndian.Uint32(b) != magic {
 		return z, false
 	}
 	desc := b[4]
