@@ -69,7 +69,7 @@ func (c *Catalog) open() error {
 	if err != nil {
 		return err
 	}
-	if c.db, err = c.o.open(c.blocks, mark); err != nil {
+	if c.db, err = c.o.open(c.blocks, mark, func(err error) { c.fail(err) }); err != nil {
 		return err
 	}
 	c.commit.app = newApplier(c.db, mark)

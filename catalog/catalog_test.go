@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -136,4 +138,114 @@ func TestCommitReadReopenRebuild(t *testing.T) {
 		t.Errorf("after rebuild:\n%s\nwant:\n%s", got, before)
 	}
 	mustClose(t, c)
+}
+
+// TestTimeIsStrictlyIncreasing with a clock that stands still or goes back, over
+// restarts and removals.
+func TestTimeIsStrictlyIncreasing(t *testing.T) {
+	fs := newFS()
+	clock := time.Date(2026, 5, 1, 0, 0, 0, 999_999, time.UTC)
+	o := testOptions(fs)
+	o.Clock = func() time.Time { return clock }
+	last := time.Time{}
+	for i := range 12 {
+		c := mustOpen(t, o)
+		p := mustCommit(t, c, onePoint(i+1, "vm", ChunkRef{}))
+		if !p.Time.After(last) || p.Time.Nanosecond()%1e6 != 0 || p.Time.Location() != time.UTC {
+			t.Fatalf("point %d at %v, the one before at %v", i, p.Time, last)
+		}
+		last = p.Time
+		if latest, _, err := c.Latest("vm", ""); err != nil || latest.ID != p.ID {
+			t.Fatalf("latest is %s, %v; want %s", latest.ID, err, p.ID)
+		}
+		if i%3 == 0 {
+			if err := c.Remove(p.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustClose(t, c)
+		clock = clock.Add(time.Duration(i%3-1) * time.Hour)
+		if i == 5 {
+			clock = time.Unix(-1e9, 0)
+		}
+	}
+}
+
+func TestIDsAreUsedOnce(t *testing.T) {
+	c := mustOpen(t, testOptions(newFS()))
+	defer mustClose(t, c)
+	mustCommit(t, c, onePoint(1, "vm", ChunkRef{}))
+	if _, err := c.Commit(onePoint(1, "vm2", ChunkRef{})); !errors.Is(err, ErrExists) {
+		t.Errorf("an id in use: %v", err)
+	}
+	if err := c.Remove(testID(1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Commit(onePoint(1, "vm", ChunkRef{})); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), "removed") {
+		t.Errorf("the id of a removed point: %v", err)
+	}
+	if err := c.Remove(testID(1)); !errors.Is(err, ErrNotFound) {
+		t.Errorf("removing twice: %v", err)
+	}
+}
+
+func TestRemovedParent(t *testing.T) {
+	c := mustOpen(t, testOptions(newFS()))
+	defer mustClose(t, c)
+	mustCommit(t, c, onePoint(1, "vm", ChunkRef{New: testChunk(1)}))
+	child := onePoint(2, "vm", ChunkRef{No: 1})
+	child.Images[0].Mode, child.Images[0].Parent = Incremental, testID(1)
+	for _, step := range []func() error{
+		func() error { _, err := c.Commit(child); return err },
+		func() error { return c.Remove(testID(1)) },
+		func() error { child.ID = testID(3); _, err := c.Commit(child); return err },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range []string{testID(2), testID(3)} {
+		if list, err := c.ChunkList(id, "vda"); err != nil || fmt.Sprint(list) != "[1]" {
+			t.Errorf("%s: %v, %v", id, list, err)
+		}
+	}
+}
+
+func TestNotFoundMessages(t *testing.T) {
+	c := mustOpen(t, testOptions(newFS()))
+	defer mustClose(t, c)
+	n := onePoint(1, "vm", ChunkRef{New: testChunk(1)})
+	n.Blobs = []Blob{{"domain.xml", []byte("x")}}
+	mustCommit(t, c, n)
+	_, e1 := c.Point(testID(2))
+	_, e2 := c.ChunkList(testID(2), "vda")
+	_, e3 := c.ChunkList(testID(1), "vdb")
+	_, e4 := c.Blob(testID(1), "nvram")
+	_, e5 := c.Chunk(7)
+	for want, err := range map[string]error{
+		"point " + testID(2): e1, "point " + testID(2) + " ": e2, "the point has vda": e3,
+		"the point has domain.xml": e4, "chunk 7": e5,
+	} {
+		if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want ErrNotFound and %q", err, want)
+		}
+	}
+}
+
+func TestAfterClose(t *testing.T) {
+	c := mustOpen(t, testOptions(newFS()))
+	mustClose(t, c)
+	mustClose(t, c)
+	_, e1 := c.Commit(onePoint(1, "vm", ChunkRef{}))
+	_, e2 := c.Points("")
+	_, e3 := c.Chunk(1)
+	_, e4 := c.Resolve(Ref{VM: "vm"})
+	for _, err := range []error{e1, e2, e3, e4, c.Remove(testID(1))} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("%v, want ErrClosed", err)
+		}
+	}
+	if s := c.Stats(); s.Pebble != nil {
+		t.Error("statistics of a closed catalog")
+	}
 }

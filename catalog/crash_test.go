@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/strongroom-backup/strongroom/dedup"
 	"github.com/strongroom-backup/strongroom/internal/crashfs"
 )
 
@@ -69,7 +68,7 @@ func crashHistory(t *testing.T, seed uint64, k uint64) (states []crashState) {
 	fs := crashfs.New()
 	dice := rand.New(rand.NewPCG(seed, 7))
 	var now atomic.Pointer[moment]
-	m := &model{chunks: map[dedup.Hash]*Chunk{}}
+	m := newModel()
 	now.Store(&moment{m: m})
 	fs.Enforce(orderRule, func(err error) { t.Errorf("seed %d: %v", seed, err) })
 	profiles := crashfs.Profiles()
@@ -203,7 +202,7 @@ func faultyHistory(t *testing.T, what string, fault *crashfs.Fault) (fired bool)
 	o.LogFileBytes = 3000
 	c := mustOpen(t, o)
 	g := &generator{rng: rand.New(rand.NewPCG(3, 3))}
-	m := &model{chunks: map[dedup.Hash]*Chunk{}}
+	m := newModel()
 	m = step(t, g, m, c)
 	fs.Inject(fault)
 	at := &moment{m: m}
@@ -293,7 +292,7 @@ func TestDatabaseFault(t *testing.T) {
 		o.Logger = log
 		c := mustOpen(t, o)
 		g := &generator{rng: rand.New(rand.NewPCG(3, 3))}
-		m := step(t, g, &model{chunks: map[dedup.Hash]*Chunk{}}, c)
+		m := step(t, g, newModel(), c)
 		fs.Inject(&crashfs.Fault{Match: func(op crashfs.Op) bool { return op.Kind == kind && isWAL(op.Path) }, Sticky: true})
 		n := g.point(m, c)
 		done := make(chan error, 1)

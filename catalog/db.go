@@ -12,13 +12,18 @@ import (
 // torn WAL tail from damage in the middle, which older ones cannot.
 const pebbleFormat = pebble.FormatWALSyncChunks
 
-func (o *Options) pebble(cache *pebble.Cache) *pebble.Options {
+// pebble makes Pebble's options; onDamage is called from any goroutine, once
+// per damaged block met.
+func (o *Options) pebble(cache *pebble.Cache, onDamage func(error)) *pebble.Options {
 	p := &pebble.Options{
 		FS:                 o.FS,
 		Cache:              cache,
 		FormatMajorVersion: pebbleFormat,
 		Logger:             o.Logger,
 		MemTableSize:       memTableBytes,
+		EventListener: &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) {
+			onDamage(damagedDB(o.Dir, fmt.Errorf("%s: %w", info.Path, info.Details)))
+		}},
 	}
 	// Chunk hashes are mostly looked up in vain: filters on every level.
 	for i := range p.Levels {
@@ -38,7 +43,7 @@ func (o *Options) peek(cache *pebble.Cache) (w watermark, err error) {
 	if desc == nil || !desc.Exists {
 		return w, nil
 	}
-	p := o.pebble(cache)
+	p := o.pebble(cache, func(error) {})
 	p.ReadOnly = true
 	db, err := pebble.Open(o.Dir, p)
 	if err != nil {
@@ -65,8 +70,8 @@ func (o *Options) peek(cache *pebble.Cache) (w watermark, err error) {
 }
 
 // open opens the database for writing and stamps a new one.
-func (o *Options) open(cache *pebble.Cache, w watermark) (*pebble.DB, error) {
-	db, err := pebble.Open(o.Dir, o.pebble(cache))
+func (o *Options) open(cache *pebble.Cache, w watermark, onDamage func(error)) (*pebble.DB, error) {
+	db, err := pebble.Open(o.Dir, o.pebble(cache, onDamage))
 	if err != nil {
 		return nil, openError(o.Dir, err)
 	}

@@ -30,6 +30,8 @@ type modelPoint struct {
 	blobs  map[string][]byte
 }
 
+func newModel() *model { return &model{chunks: map[dedup.Hash]*Chunk{}} }
+
 func (m *model) with(n *NewPoint, p Point, number func(ChunkNo) dedup.Hash) *model {
 	next := &model{points: slices.Clone(m.points), removed: m.removed, chunks: maps.Clone(m.chunks)}
 	mp := modelPoint{Point: p, chunks: map[string][]dedup.Hash{}, blobs: map[string][]byte{}}
@@ -108,11 +110,14 @@ func (m *model) checkPoint(c *Catalog, want *modelPoint, listed Point) error {
 		return fmt.Errorf("listed as\n%+v, want\n%+v", listed, want.Point)
 	}
 	got, err := c.Point(want.ID)
-	if err != nil || !reflect.DeepEqual(got, want.Point) {
-		return fmt.Errorf("%+v, %v; want\n%+v", got, err, want.Point)
+	if err != nil {
+		return err
+	}
+	if !reflect.DeepEqual(got, want.Point) {
+		return fmt.Errorf("%+v; want\n%+v", got, want.Point)
 	}
 	if p, err := c.Resolve(Ref{VM: want.VM, Point: want.Time.Format(time.RFC3339Nano)}); err != nil || p.ID != want.ID {
-		return fmt.Errorf("by its time: %s, %v", p.ID, err)
+		return fmt.Errorf("by its time: %s, %w", p.ID, err)
 	}
 	for disk, hashes := range want.chunks {
 		if err := m.checkChunks(c, want.ID, disk, hashes); err != nil {
@@ -121,7 +126,7 @@ func (m *model) checkPoint(c *Catalog, want *modelPoint, listed Point) error {
 	}
 	for name, data := range want.blobs {
 		if b, err := c.Blob(want.ID, name); err != nil || !bytes.Equal(b, data) {
-			return fmt.Errorf("blob %s: %d bytes, %v; want %d", name, len(b), err, len(data))
+			return fmt.Errorf("blob %s: %d bytes, %w; want %d", name, len(b), err, len(data))
 		}
 	}
 	return nil
@@ -130,7 +135,7 @@ func (m *model) checkPoint(c *Catalog, want *modelPoint, listed Point) error {
 func (m *model) checkChunks(c *Catalog, id, disk string, hashes []dedup.Hash) error {
 	list, err := c.ChunkList(id, disk)
 	if err != nil || len(list) != len(hashes) {
-		return fmt.Errorf("%d chunks, %v; want %d", len(list), err, len(hashes))
+		return fmt.Errorf("%d chunks, %w; want %d", len(list), err, len(hashes))
 	}
 	for i, no := range list {
 		if hashes[i] == (dedup.Hash{}) {
@@ -141,7 +146,7 @@ func (m *model) checkChunks(c *Catalog, id, disk string, hashes []dedup.Hash) er
 		}
 		k, err := c.Chunk(no)
 		if err != nil || !reflect.DeepEqual(k, m.chunks[hashes[i]]) {
-			return fmt.Errorf("chunk %d: %+v, %v; want %+v", i, k, err, m.chunks[hashes[i]])
+			return fmt.Errorf("chunk %d: %+v, %w; want %+v", i, k, err, m.chunks[hashes[i]])
 		}
 	}
 	return nil
@@ -159,7 +164,7 @@ func (m *model) checkSums(c *Catalog) error {
 	}
 	vms, err := c.VMs()
 	if err != nil || len(vms) != len(sums) {
-		return fmt.Errorf("%d VMs, %v; want %d", len(vms), err, len(sums))
+		return fmt.Errorf("%d VMs, %w; want %d", len(vms), err, len(sums))
 	}
 	want := Stats{VMs: len(vms)}
 	for _, v := range vms {
@@ -174,7 +179,7 @@ func (m *model) checkSums(c *Catalog) error {
 			want.LastCommits = append(want.LastCommits, LastCommit{v.Name, d.Disk, d.Time})
 			p, ok, err := c.Latest(v.Name, d.Disk)
 			if err != nil || !ok || p.ID != d.Point {
-				return fmt.Errorf("latest of %s/%s: %s, %v, %v; want %s", v.Name, d.Disk, p.ID, ok, err, d.Point)
+				return fmt.Errorf("latest of %s/%s: %s, %v, %w; want %s", v.Name, d.Disk, p.ID, ok, err, d.Point)
 			}
 		}
 	}
@@ -270,7 +275,7 @@ func TestHistories(t *testing.T) {
 	for seed := range uint64(20) {
 		g := &generator{rng: rand.New(rand.NewPCG(seed, 1))}
 		fs := newFS()
-		m := &model{chunks: map[dedup.Hash]*Chunk{}}
+		m := newModel()
 		o := testOptions(fs)
 		o.LogFileBytes = int64(1 + g.rng.IntN(50000))
 		o.CacheBytes = int64(1 + g.rng.IntN(20000))

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -38,8 +39,14 @@ func missing(err error, format string, args ...any) error {
 	if errors.Is(err, pebble.ErrNotFound) {
 		return fmt.Errorf("%s %w", what, ErrNotFound)
 	}
+	return unreadable(what, err)
+}
+
+// unreadable is the error for a value the database failed to give.
+func unreadable(what string, err error) error {
 	if pebble.IsCorruptionError(err) {
-		return damaged(what, err)
+		first, _, _ := strings.Cut(err.Error(), "\n") // the rest is for Pebble's own use
+		return damaged(what, errors.New(first))
 	}
 	return fmt.Errorf("read %s: %w", what, err)
 }
@@ -94,22 +101,26 @@ func getVM(r pebble.Reader, name string) (VM, error) {
 }
 
 // scan calls visit for every key that begins with prefix, in order.
-func scan(r pebble.Reader, prefix []byte, visit func(key, value []byte) error) (err error) {
+func scan(r pebble.Reader, prefix []byte, visit func(key, value []byte) error) error {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
+	defer it.Close()
+	what := fmt.Sprintf("keys %q…", prefix)
 	for ok := it.First(); ok; ok = it.Next() {
 		v, err := it.ValueAndErr()
 		if err != nil {
-			return err
+			return unreadable(what, err)
 		}
 		if err := visit(it.Key(), v); err != nil {
 			return err
 		}
 	}
-	return it.Error()
+	if err := it.Error(); err != nil {
+		return unreadable(what, err)
+	}
+	return nil
 }
 
 // eachPoint calls visit for the points of a VM, oldest first, of all VMs if vm
@@ -151,14 +162,14 @@ func eachVM(r pebble.Reader, visit func(*VM) error) error {
 	})
 }
 
-// getChunkByHash returns 0 if no chunk of that hash is recorded.
+// chunkByHash returns 0 if no chunk of that hash is recorded.
 func chunkByHash(r pebble.Reader, key []byte) (ChunkNo, error) {
 	v, closer, err := r.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, err
+		return 0, unreadable("a chunk hash", err)
 	}
 	defer closer.Close()
 	if len(v) != 8 {

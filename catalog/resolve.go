@@ -109,12 +109,12 @@ func byOrder(r pebble.Reader, v *VM, disk string, sel selector) (p Point, err er
 	if err != nil {
 		return p, err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
+	defer it.Close()
 	seen := 0
 	for ok := it.Last(); ok; ok = it.Prev() {
 		value, err := it.ValueAndErr()
 		if err != nil {
-			return p, err
+			return p, unreadable("a point of VM "+v.Name, err)
 		}
 		if p, err = decodePoint(value); err != nil {
 			return p, damaged("a point of VM "+v.Name, err)
@@ -128,7 +128,7 @@ func byOrder(r pebble.Reader, v *VM, disk string, sel selector) (p Point, err er
 		seen++
 	}
 	if err := it.Error(); err != nil {
-		return p, err
+		return p, unreadable("a point of VM "+v.Name, err)
 	}
 	return Point{}, nothing(v, disk, sel, seen)
 }

@@ -124,14 +124,16 @@ func TestCommitAccepts(t *testing.T) {
 	}
 }
 
-func TestLargestDisk(t *testing.T) {
+// TestHugeDisk: 64 TiB.
+func TestHugeDisk(t *testing.T) {
 	c := mustOpen(t, testOptions(newFS()))
 	defer mustClose(t, c)
-	n := NewPoint{ID: testID(1), VM: "big", Images: []NewImage{{Image{Disk: "vda", Size: MaxDiskSize, Mode: Full}, make([]ChunkRef, maxChunks)}}}
-	n.Images[0].Chunks[maxChunks-1].New = testChunk(1)
+	const chunks = 1 << 20
+	n := onePoint(1, "big", make([]ChunkRef, chunks)...)
+	n.Images[0].Chunks[chunks-1].New = testChunk(1)
 	mustCommit(t, c, n)
 	list, err := c.ChunkList(testID(1), "vda")
-	if err != nil || len(list) != maxChunks || list[maxChunks-1] != 1 || list[0] != 0 {
+	if err != nil || len(list) != chunks || list[chunks-1] != 1 || list[0] != 0 {
 		t.Errorf("%d chunks, %v", len(list), err)
 	}
 }
