@@ -29,9 +29,9 @@ type Profile struct {
 	Data  Fate // of file contents and sizes
 	Names Fate // of directory entries; Zero is not for them
 	// Paranoid, when set, picks directories whose un-synced changes survive
-	// each on its own in whatever combination, even a removal without an
-	// earlier addition beside it. Pebble's directories do not stand this, nor
-	// does any journaling file system do it; our own code should bear it.
+	// each on its own, in whatever combination. In the others they survive in
+	// order up to some point, as in a journaling file system. Pebble's
+	// directories need the order; our own code should bear the lack of it.
 	Paranoid func(dir string) bool
 }
 
@@ -153,10 +153,8 @@ func sortedNames(names map[string]*inode) []namedNode {
 // dirChoice is the state of deciding one directory's changes in order.
 type dirChoice struct {
 	paranoid bool
-	odds     float64
-	prefix   int             // this many changes are kept in any case
-	gap      bool            // an addition was forgotten
-	forgot   map[string]bool // names a forgotten change is about
+	odds     float64 // of each change, if paranoid
+	left     int     // how many more are kept, if not
 }
 
 // chooseNames decides every un-synced directory change of the file system,
@@ -213,55 +211,29 @@ func walk(n *inode, path string, seen map[*inode]bool, visit func(string, *direc
 var odds = []float64{0, 0.1, 0.5, 0.9, 1}
 
 func (c *powerCut) dirChoice(path string, changes int) *dirChoice {
-	ch := &dirChoice{paranoid: c.p.Paranoid != nil && c.p.Paranoid(path), forgot: map[string]bool{}}
-	if c.p.Names == Roll {
-		ch.odds = odds[c.rng.IntN(len(odds))]
-		ch.prefix = max(0, c.rng.IntN(2*changes+1)-changes)
+	ch := &dirChoice{paranoid: c.p.Paranoid != nil && c.p.Paranoid(path)}
+	switch c.p.Names {
+	case Keep:
+		ch.odds, ch.left = 1, changes
+	case Roll:
+		ch.odds, ch.left = odds[c.rng.IntN(len(odds))], c.rng.IntN(changes+1)
 	}
 	return ch
 }
 
-// keeps decides one change and remembers what later ones need to know.
+// keeps decides one change.
 func (c *powerCut) keeps(op entryOp, ch *dirChoice) bool {
-	keep := c.wants(op, ch)
-	if ch.prefix > 0 {
-		ch.prefix--
-	}
-	if keep {
-		return true
-	}
-	ch.gap = ch.gap || op.adds()
-	for _, change := range op.changes {
-		ch.forgot[change.name] = true
-	}
-	return false
-}
-
-func (c *powerCut) wants(op entryOp, ch *dirChoice) bool {
-	if op.lost {
+	switch added, pending := c.kept[op.pair]; {
+	case op.lost:
 		return false
-	}
-	if added, pending := c.kept[op.pair]; pending && !added {
-		return false // the new name is not there, so the old one is
-	}
-	if !ch.paranoid && ch.contradicts(op) {
+	case pending && !added: // the new name is not there, so the old one is
+		ch.left = 0
 		return false
+	case ch.paranoid:
+		return ch.odds > 0 && (ch.odds == 1 || c.rng.Float64() < ch.odds)
 	}
-	switch c.p.Names {
-	case Keep:
-		return true
-	case Roll:
-		return ch.prefix > 0 || c.rng.Float64() < ch.odds
-	}
-	return false
-}
-
-// contradicts reports whether keeping op would show an order no journal has.
-func (ch *dirChoice) contradicts(op entryOp) bool {
-	if ch.gap && op.removes() {
-		return true
-	}
-	return slices.ContainsFunc(op.changes, func(c entryChange) bool { return ch.forgot[c.name] })
+	ch.left--
+	return ch.left >= 0
 }
 
 // content is a file's bytes after the cut.

@@ -109,13 +109,27 @@ func TestRemovalAfterAdditionInOneDirectory(t *testing.T) {
 	both := names(t, "old", "new")
 	wantOutcomes(t, outcomes(t, fs, both), "1 <none>", "1 2", "<none> 2")
 
-	paranoid := Random
-	paranoid.Paranoid = Under("/")
+	wantOutcomes(t, paranoidOutcomes(t, fs, both), "1 <none>", "1 2", "<none> 2", "<none> <none>")
+}
+
+// paranoidOutcomes is outcomes without the order of a journal.
+func paranoidOutcomes(t *testing.T, fs *FS, describe func(*FS) string) map[string]int {
+	p := Random
+	p.Paranoid = Under("/")
 	rng, seen := seeded(t), map[string]int{}
 	for range 1000 {
-		seen[both(fs.Crash(rng, paranoid))]++
+		seen[describe(fs.Crash(rng, p))]++
 	}
-	wantOutcomes(t, seen, "1 <none>", "1 2", "<none> 2", "<none> <none>")
+	return seen
+}
+
+func TestAdditionsKeepTheirOrder(t *testing.T) {
+	fs := New()
+	must(t, create(t, fs, "a", "1").Sync())
+	must(t, create(t, fs, "b", "2").Sync())
+	both := names(t, "a", "b")
+	wantOutcomes(t, outcomes(t, fs, both), "<none> <none>", "1 <none>", "1 2")
+	wantOutcomes(t, paranoidOutcomes(t, fs, both), "<none> <none>", "1 <none>", "1 2", "<none> 2")
 }
 
 func TestProfiles(t *testing.T) {

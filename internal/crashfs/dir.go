@@ -20,34 +20,20 @@ type entryOp struct {
 	lost    bool
 }
 
-// entryChange binds a name; a nil inode unbinds it. taken says that another
-// inode had the name before.
+// entryChange binds a name; a nil inode unbinds it.
 type entryChange struct {
-	name  string
-	node  *inode
-	taken bool
+	name string
+	node *inode
 }
 
 func newDirectory() *directory {
 	return &directory{cur: map[string]*inode{}, dur: map[string]*inode{}}
 }
 
-// adds reports whether the change gives some inode a name.
-func (o entryOp) adds() bool {
-	return slices.ContainsFunc(o.changes, func(c entryChange) bool { return c.node != nil })
-}
-
-// removes reports whether the change takes a name from some inode.
-func (o entryOp) removes() bool {
-	return slices.ContainsFunc(o.changes, func(c entryChange) bool { return c.taken })
-}
-
 // apply changes what is seen now and remembers it as un-synced.
 func (d *directory) apply(op entryOp) {
-	for i, c := range op.changes {
-		old := d.cur[c.name]
-		op.changes[i].taken = old != nil
-		if old != nil {
+	for _, c := range op.changes {
+		if old := d.cur[c.name]; old != nil {
 			old.links--
 		}
 		if c.node != nil {

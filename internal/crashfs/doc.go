@@ -21,15 +21,15 @@
 // and the current one, so that a lost tail may be missing or read as zeros.
 //
 // Directory entries are durable only after a Sync of the directory, whatever
-// was synced of the file. Until then a power cut keeps or forgets every
-// create, link, mkdir, remove and rename on its own. A rename inside one
-// directory is atomic; across two directories the new name may come without
-// the old one going, and if only the old directory was synced the file may
-// have no name at all.
-//
-// Journaling file systems never lose an addition and keep a later removal in
-// the same directory, and Pebble's marker files rely on it, so that is the
-// default rule; Profile.Paranoid drops it for the directories it names.
+// was synced of the file. Until then a power cut forgets creates, links,
+// mkdirs, removes and renames: in each directory those after some point, as a
+// journaling file system does, or any of them, each on its own, in the
+// directories that Profile.Paranoid names. (Pebble creates a manifest, then
+// the marker that names it, then removes the old marker, and only then syncs
+// the directory: it relies on the order.) A rename inside one directory is
+// atomic; across two directories the new name may come without the old one
+// going, and if only the old directory was synced the file may have no name at
+// all.
 //
 // Kill clones the file system as the next process finds it after SIGKILL:
 // every write is there, but what was not synced still is not.
