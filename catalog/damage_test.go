@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -144,7 +145,8 @@ func TestDamagedDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused, wrong := 0, 0
+	slices.Sort(names)
+	refused := 0
 	for _, name := range names {
 		path := "/data/catalog/" + name
 		whole := slurp(t, fs, path)
@@ -160,10 +162,9 @@ func TestDamagedDatabase(t *testing.T) {
 			}
 			switch {
 			case err == nil:
-			case errors.Is(err, ErrCorrupt):
+			case errors.Is(err, ErrCorrupt), strings.Contains(err.Error(), "move the directory away"):
 				refused++
 			default:
-				wrong++
 				t.Errorf("%s: %v", name, err)
 			}
 			if err := copied.RemoveAll("/data/catalog"); err != nil {
@@ -178,7 +179,7 @@ func TestDamagedDatabase(t *testing.T) {
 			mustClose(t, c)
 		}
 	}
-	t.Logf("%d refused, %d otherwise", refused, wrong)
+	t.Logf("%d refused", refused)
 }
 
 func slurp(t *testing.T, fs vfs.FS, path string) []byte {

@@ -94,7 +94,8 @@ func openError(dir string, err error) error {
 	if pebble.IsCorruptionError(err) {
 		return damagedDB(dir, err)
 	}
-	return fmt.Errorf("open catalog %s: %w", dir, err)
+	return fmt.Errorf("open catalog %s: %w; if no other server runs on it and its disk is sound, move the directory "+
+		"away and start again: the catalog is rebuilt from the metadata log", dir, err)
 }
 
 // get returns a copy of the value.

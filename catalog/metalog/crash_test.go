@@ -109,7 +109,7 @@ type crashPoint struct {
 // the power again and goes on.
 func TestCrashAtEveryOperation(t *testing.T) {
 	states := 0
-	for seed := range uint64(10) {
+	for seed := range uint64(6) {
 		fs := crashfs.New()
 		rng := rand.New(rand.NewPCG(seed, 2))
 		dice := rand.New(rand.NewPCG(seed, 3))
