@@ -302,12 +302,12 @@ func TestBadRequestMagicDrops(t *testing.T) {
 func TestDisc(t *testing.T) {
 	both(t, func(t *testing.T, w *world, c *client) {
 		release := make(chan struct{})
-		w.disk.Before = func(op string, _, _ int64) error {
+		w.disk.Intercept(func(op string, _, _ int64) error {
 			if op == "write" {
 				<-release
 			}
 			return nil
-		}
+		})
 		cookie := c.request(cmdWrite, 0, 0, 3, []byte("abc"))
 		c.request(cmdDisc, 0, 77, 78)
 		eventually(t, "the write has begun", func() bool { return w.disk.Busy.Load() == 1 })
@@ -363,12 +363,12 @@ func TestFUAAndFlush(t *testing.T) {
 func TestFlushDoesNotBlock(t *testing.T) {
 	both(t, func(t *testing.T, w *world, c *client) {
 		release := make(chan struct{})
-		w.disk.Before = func(op string, _, _ int64) error {
+		w.disk.Intercept(func(op string, _, _ int64) error {
 			if op == "flush" {
 				<-release
 			}
 			return nil
-		}
+		})
 		flush := c.request(cmdFlush, 0, 0, 0)
 		for range 5 {
 			c.must(cmdWrite, 0, 0, 5, []byte("hello"))
@@ -384,7 +384,7 @@ func TestFlushDoesNotBlock(t *testing.T) {
 func TestConcurrency(t *testing.T) {
 	w := newWorld(t, func(o *nbd.Options) { o.Limits.InFlight = 16 })
 	release := make(chan struct{})
-	w.disk.Before = func(string, int64, int64) error { <-release; return nil }
+	w.disk.Intercept(func(string, int64, int64) error { <-release; return nil })
 	c := w.simple("e")
 	want := make(map[uint64]bool)
 	for range 40 {
@@ -589,12 +589,12 @@ func TestDeviceErrors(t *testing.T) {
 		t.Run(fmt.Sprint(tt.want), func(t *testing.T) {
 			w := newWorld(t, nil)
 			on := true
-			w.disk.Before = func(string, int64, int64) error {
+			w.disk.Intercept(func(string, int64, int64) error {
 				if on {
 					return tt.err
 				}
 				return nil
-			}
+			})
 			for _, c := range []*client{w.simple("e"), w.modern("e")} {
 				on = true
 				for _, cmd := range []uint16{cmdRead, cmdWrite, cmdFlush, cmdTrim, cmdZero, cmdStatus} {
@@ -635,7 +635,7 @@ func TestDeviceErrors(t *testing.T) {
 
 func TestFastZeroMayFail(t *testing.T) {
 	w := newWorld(t, nil)
-	w.disk.Before = func(op string, _, _ int64) error { return syscall.ENOTSUP }
+	w.disk.Intercept(func(op string, _, _ int64) error { return syscall.ENOTSUP })
 	c := w.modern("e")
 	if o := c.do(cmdZero, fFastZero, 0, 100); o.errno != eNOTSUP {
 		t.Errorf("fast: errno %d", o.errno)
@@ -652,12 +652,12 @@ func TestReadErrorHasPlace(t *testing.T) {
 	c := w.modern("e")
 	c.must(cmdWrite, 0, 0, 3*65536, pattern(3*65536, 1))
 	c.must(cmdWrite, 0, 4*65536, 65536, pattern(65536, 1))
-	w.disk.Before = func(op string, off, _ int64) error {
+	w.disk.Intercept(func(op string, off, _ int64) error {
 		if op == "read" && off == 4*65536 {
 			return errors.New("block is damaged")
 		}
 		return nil
-	}
+	})
 	o := c.do(cmdRead, 0, 0, 6*65536)
 	if o.errno != eIO || o.at == nil || *o.at != 4*65536 || len(o.chunks) != 1 || o.text != "block is damaged" {
 		t.Errorf("outcome errno %d text %q chunks %d", o.errno, o.text, len(o.chunks))

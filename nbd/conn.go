@@ -74,19 +74,18 @@ func newConn(s *Server, nc net.Conn, id uint64) *conn {
 
 // tuneSocket sets socket options and tells where the peer is.
 func tuneSocket(nc net.Conn) (tcp, remote bool) {
+	// Errors only mean a slower peer, or one whose end is noticed later.
 	switch k := nc.(type) {
 	case *net.TCPConn:
-		// Errors only mean a slower or a later noticed peer.
 		_ = k.SetNoDelay(true)
 		_ = k.SetKeepAliveConfig(net.KeepAliveConfig{
 			Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount,
 		})
-		a, ok := k.RemoteAddr().(*net.TCPAddr)
-		return true, !ok || !a.IP.IsLoopback()
 	case *net.UnixConn:
 		_ = k.SetWriteBuffer(unixBuffer)
 	}
-	return false, false
+	a, tcp := nc.RemoteAddr().(*net.TCPAddr)
+	return tcp, tcp && !a.IP.IsLoopback()
 }
 
 // serve is the connection's goroutine.
@@ -97,6 +96,9 @@ func (c *conn) serve() {
 	a, err := c.negotiate()
 	if a == nil {
 		close(c.dismissed)
+		if err == nil {
+			c.hangUp()
+		}
 		c.handshakeEnded(err)
 		return
 	}

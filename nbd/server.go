@@ -209,8 +209,8 @@ func (s *Server) forget(c *conn) {
 // are being worked on finish and answers them, and closes all connections.
 // Requests that have not been read are left unanswered, so that a client with
 // a reconnect delay sends them again. When ctx ends first, sockets are closed
-// without answers and its error is returned; requests inside a Device are
-// still waited for, because nothing can interrupt them.
+// without answers and its error is returned; requests may then still be inside
+// a Device, which nothing can interrupt, and the Device is closed after them.
 func (s *Server) Shutdown(ctx context.Context) error {
 	conns, first := s.beginShutdown()
 	if first {
@@ -233,8 +233,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, c := range s.allConns() {
 		c.kill(ErrServerClosed)
 	}
-	s.stop()
-	<-ended
 	return ctx.Err()
 }
 

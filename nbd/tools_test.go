@@ -167,12 +167,12 @@ func TestToolNbdcopySeesErrors(t *testing.T) {
 	w := newWorld(t, nil)
 	src := source(t)
 	tool(t, "nbdcopy", src, w.uri("e"))
-	w.disk.Before = func(op string, off, n int64) error {
+	w.disk.Intercept(func(op string, off, n int64) error {
 		if op == "read" && off <= 3*mib && off+n > 3*mib {
 			return fmt.Errorf("damaged")
 		}
 		return nil
-	}
+	})
 	if out, err := tryTool("nbdcopy", w.uri("e"), filepath.Join(t.TempDir(), "dst")); err == nil {
 		t.Errorf("nbdcopy succeeded: %s", out)
 	}

@@ -17,15 +17,12 @@ const pageSize = 64 << 10
 // Disk is a sparse disk in memory. Open gives devices that share it.
 type Disk struct {
 	size int64
-	// Before, when set, is called before every operation of a device ("read",
-	// "write", "zero", "flush", "extents"); it may block, and an error fails
-	// the operation. It must be set before the disk is used.
-	Before func(op string, off, n int64) error
-
 	// Opened and Closed count devices; Busy is the number of operations under
 	// way now; the rest count operations.
 	Opened, Closed, Busy                 atomic.Int64
 	Reads, Writes, Zeroes, Flushes, Exts atomic.Int64
+
+	before atomic.Pointer[func(op string, off, n int64) error]
 
 	mu    sync.RWMutex
 	pages map[int64]*[pageSize]byte
@@ -35,6 +32,11 @@ type Disk struct {
 func NewDisk(size int64) *Disk {
 	return &Disk{size: size, pages: make(map[int64]*[pageSize]byte)}
 }
+
+// Intercept makes f be called before every operation of a device ("read",
+// "write", "zero", "flush", "extents"). It may block, and its error fails the
+// operation.
+func (d *Disk) Intercept(f func(op string, off, n int64) error) { d.before.Store(&f) }
 
 // Open makes a device.
 func (d *Disk) Open() nbd.Device {
@@ -83,8 +85,8 @@ func (v *device) enter(op string, n *atomic.Int64, off, length int64) (func(), e
 	}
 	n.Add(1)
 	d.Busy.Add(1)
-	if d.Before != nil {
-		if err := d.Before(op, off, length); err != nil {
+	if f := d.before.Load(); f != nil {
+		if err := (*f)(op, off, length); err != nil {
 			d.Busy.Add(-1)
 			return nil, err
 		}
