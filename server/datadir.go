@@ -74,7 +74,7 @@ func openDataDir(vfsys vfs.FS, path string, now time.Time) (*dataDir, error) {
 	if _, err := d.read(identityName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if err := vfsys.MkdirAll(d.join(tierName), 0o700); err != nil {
+	if err := makeDirs(vfsys, d.join(tierName)); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
 	lock, err := vfsys.Lock(d.join(lockName))
@@ -86,6 +86,27 @@ func openDataDir(vfsys vfs.FS, path string, now time.Time) (*dataDir, error) {
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
+}
+
+// makeDirs makes a directory and those missing above it, and syncs every
+// directory that has a new name in it.
+func makeDirs(vfsys vfs.FS, dir string) error {
+	var changed []string
+	for p := dir; ; p = vfsys.PathDir(p) {
+		if _, err := vfsys.Stat(p); err == nil || p == vfsys.PathDir(p) {
+			break
+		}
+		changed = append(changed, vfsys.PathDir(p))
+	}
+	if err := vfsys.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, p := range changed {
+		if err := atomicfile.SyncDir(vfsys, p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *dataDir) close() error { return d.lock.Close() }

@@ -145,8 +145,10 @@ func (w *world) read(export string) []byte {
 	}
 	defer c.Close()
 	p := make([]byte, c.Size())
-	if _, err := c.ReadAt(p, 0); err != nil {
-		w.t.Fatal(err)
+	for off := 0; off < len(p); off += mib {
+		if _, err := c.ReadAt(p[off:min(off+mib, len(p))], int64(off)); err != nil {
+			w.t.Fatal(err)
+		}
 	}
 	return p
 }
