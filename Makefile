@@ -21,7 +21,7 @@ RACE = ./catalog/... ./dedup/... ./internal/... ./metrics/... ./nbd/... ./server
 .PHONY: build demo test check unit race bench soak fuzz clean
 
 build:
-	go build -trimpath -o bin/strongroom ./cmd/strongroom
+	go build -o bin/strongroom ./cmd/strongroom
 
 demo:
 	@.ci/tools demo

@@ -56,7 +56,7 @@ func TestKillDuringBackups(t *testing.T) {
 	seed := environment(t, "STRONGROOM_SEED", time.Now().UnixNano()&0xffffffff)
 	left := environment(t, "STRONGROOM_KILLS", killsDefault)
 	t.Logf("seed: STRONGROOM_SEED=%d STRONGROOM_KILLS=%d", seed, left)
-	s := newScene(t)
+	s := newSceneFor(t, sceneTimeout+time.Duration(left)*10*time.Second)
 	k := &killer{s: s, rng: rand.New(rand.NewPCG(uint64(seed), 0)), left: int(left)}
 	lanes := k.lanes(4)
 	for k.left > 0 {

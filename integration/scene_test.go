@@ -17,7 +17,7 @@ import (
 	"github.com/strongroom-backup/strongroom/server/api"
 )
 
-// sceneTimeout bounds one test; none needs a tenth of it.
+// sceneTimeout bounds one test; none but the longest needs a tenth of it.
 const sceneTimeout = 3 * time.Minute
 
 // scene is one server and one compute node.
@@ -33,7 +33,12 @@ type scene struct {
 // directory's name is short, because unix sockets lie in it.
 func newScene(t *testing.T, settings ...string) *scene {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), sceneTimeout)
+	return newSceneFor(t, sceneTimeout, settings...)
+}
+
+func newSceneFor(t *testing.T, timeout time.Duration, settings ...string) *scene {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	t.Cleanup(cancel)
 	dir, err := os.MkdirTemp("", "sr-")
 	s := &scene{T: t, ctx: ctx, dir: dir}
@@ -42,7 +47,7 @@ func newScene(t *testing.T, settings ...string) *scene {
 	s.srv, err = rig.StartServer(ctx, rig.Options{Binary: binary, Data: s.path("store"), Settings: settings})
 	s.must(err)
 	t.Cleanup(func() {
-		if err := s.srv.Stop(ctx); err != nil {
+		if err := s.stop(); err != nil {
 			t.Error(err)
 		}
 		if t.Failed() {
@@ -57,6 +62,13 @@ func newScene(t *testing.T, settings ...string) *scene {
 		}
 	})
 	return s
+}
+
+// stop drains the server, also when the test's own time is up.
+func (s *scene) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return s.srv.Stop(ctx)
 }
 
 func (s *scene) path(name string) string { return filepath.Join(s.dir, name) }

@@ -36,14 +36,6 @@ func TestMutualTLS(t *testing.T) {
 	b := s.start("vm", []*guest{g})
 	dest := qsd.Target{Node: target("vda"), Host: host, Port: port, Export: b.Disks[0].Export, ReconnectDelay: 30}
 
-	if err := s.qsd.AddTarget(s.ctx, dest); err == nil || !strings.Contains(err.Error(), "TLS") {
-		t.Errorf("QEMU in clear: %v", err)
-	}
-	wrong := dest
-	wrong.Node, wrong.TLSDir = "stranger", stranger.Dir
-	if err := s.qsd.AddTarget(s.ctx, wrong); err == nil {
-		t.Error("QEMU with a stranger's certificate got in")
-	}
 	dest.TLSDir = ours.Dir
 	s.must(s.qsd.AddTarget(s.ctx, dest), s.qsd.Transaction(s.ctx, g.copyAll()), s.qsd.Wait(s.ctx, job("vda")))
 	s.disconnect(b)
@@ -55,8 +47,17 @@ func TestMutualTLS(t *testing.T) {
 	}
 	s.tool("nbdcopy", uri(ours), s.path("tls.raw"))
 	s.tool("cmp", s.path("tls.raw"), g.model.Path)
-	s.tool("qemu-img", "compare", "--object", "tls-creds-x509,id=t,endpoint=client,dir="+ours.Dir, "--image-opts",
-		fmt.Sprintf("driver=nbd,host=%s,port=%s,export=vm/vda@%s,tls-creds=t", host, port, r.Point), "driver=file,filename="+g.model.Path)
+	// qemu-img stands for QEMU where the answer is no: the storage daemon of 7.2
+	// now and then hangs on a TLS handshake that fails, against any server.
+	qemu := fmt.Sprintf("driver=nbd,host=%s,port=%s,export=vm/vda@%s", host, port, r.Point)
+	creds := func(p rig.PKI) string { return "tls-creds-x509,id=t,endpoint=client,dir=" + p.Dir }
+	s.tool("qemu-img", "compare", "--object", creds(ours), "--image-opts", qemu+",tls-creds=t", "driver=file,filename="+g.model.Path)
+	if out, err := s.try("qemu-img", "info", "--image-opts", qemu); err == nil || !strings.Contains(out, "TLS negotiation required") {
+		t.Errorf("QEMU in clear: %v %s", err, out)
+	}
+	if out, err := s.try("qemu-img", "info", "--object", creds(stranger), "--image-opts", qemu+",tls-creds=t"); err == nil {
+		t.Errorf("QEMU with a stranger's certificate read the export: %s", out)
+	}
 	for name, client := range map[string]string{
 		"in clear":                       fmt.Sprintf("nbd://%s/vm/vda@%s", s.srv.Info.NBD.Address, r.Point),
 		"with a stranger's certificate":  uri(stranger),
