@@ -37,10 +37,11 @@ const (
 	// of their own, so that a huge commit is not in memory twice.
 	batchBytes = 4 << 20
 
-	// memTableBytes and blockCacheBytes are Pebble's: the working set is the
-	// newest points and the chunk hashes being looked up.
+	// memTableBytes and blockCacheBytes are Pebble's. The working set is the
+	// newest points and the chunk records of images in use; Pebble takes the
+	// memory of its memtables, at most two here, out of the cache.
 	memTableBytes   = 16 << 20
-	blockCacheBytes = 32 << 20
+	blockCacheBytes = 64 << 20
 
 	// minPrefix is the shortest prefix of a point id a reference may use: 30
 	// of the 48 time bits, about 4 minutes.
