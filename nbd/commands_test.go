@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -588,15 +589,15 @@ func TestDeviceErrors(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(tt.want), func(t *testing.T) {
 			w := newWorld(t, nil)
-			on := true
+			var on atomic.Bool
 			w.disk.Intercept(func(string, int64, int64) error {
-				if on {
+				if on.Load() {
 					return tt.err
 				}
 				return nil
 			})
 			for _, c := range []*client{w.simple("e"), w.modern("e")} {
-				on = true
+				on.Store(true)
 				for _, cmd := range []uint16{cmdRead, cmdWrite, cmdFlush, cmdTrim, cmdZero, cmdStatus} {
 					n, payload := uint32(70000), []byte(nil)
 					switch {
@@ -615,7 +616,7 @@ func TestDeviceErrors(t *testing.T) {
 						t.Errorf("text %q", o.text)
 					}
 				}
-				on = false
+				on.Store(false)
 				c.alive()
 				c.bye()
 			}

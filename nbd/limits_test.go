@@ -68,11 +68,12 @@ func TestConnectionLimit(t *testing.T) {
 		t.Errorf("nbdinfo got in: %s", out)
 	}
 	// Too many even to be told.
+	refused := w.srv.Stats().ConnectionsRefused
 	for range 30 {
 		w.dial()
 	}
-	st := w.srv.Stats()
-	if st.ConnectionsOpen != 4 || st.ConnectionsRefused < 3 {
+	eventually(t, "all 30 are refused", func() bool { return w.srv.Stats().ConnectionsRefused == refused+30 })
+	if st := w.srv.Stats(); st.ConnectionsOpen != 4 || refused < 3 {
 		t.Errorf("%+v", st)
 	}
 	for _, c := range in {
