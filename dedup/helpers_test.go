@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -68,8 +70,19 @@ func newStoreTest(t testing.TB) (*Store, *crashfs.FS) {
 }
 
 // block is the content number n: 0 is zeros, the others differ and are by turns
-// text-like, random and sparse.
+// text-like, random and sparse. The result is shared: do not change it.
 func block(n uint64) []byte {
+	if b, ok := madeBlocks.Load(n); ok {
+		return b.([]byte)
+	}
+	b := makeBlock(n)
+	madeBlocks.Store(n, b)
+	return b
+}
+
+var madeBlocks sync.Map
+
+func makeBlock(n uint64) []byte {
 	b := make([]byte, BlockSize)
 	if n == 0 {
 		return b
@@ -208,3 +221,5 @@ func hexDigits(n uint64, width int) string {
 	}
 	return string(b)
 }
+
+func sortAddrs(a []Addr) { slices.Sort(a) }

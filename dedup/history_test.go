@@ -1,0 +1,297 @@
+package dedup
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/strongroom-backup/strongroom/internal/crashfs"
+	"github.com/strongroom-backup/strongroom/tier"
+)
+
+// optionSets are run through the same histories.
+var optionSets = map[string]func(*Options){
+	"small packs": func(o *Options) { o.PackSize = MinPackSize },
+	"tiny caches": func(o *Options) { o.TOCCacheBytes, o.FrameCacheBytes, o.IndexCacheBytes = 1, 1, 1 },
+	"big packs":   func(o *Options) { o.PackSize = MaxPackSize },
+}
+
+// history is a store and what is known of it.
+type history struct {
+	t    *testing.T
+	rng  *rand.Rand
+	fs   *crashfs.FS
+	set  func(*Options)
+	s    *Store
+	ws   []*Writer
+	mine []map[Addr]bool // by writer: put and not yet synced
+
+	ever   map[Addr]uint64 // content of every address there ever was
+	acked  map[Addr]bool   // put since the last power cut, or known to be there
+	synced map[Addr]bool
+	log    []string
+}
+
+func (h *history) say(format string, args ...any) {
+	h.log = append(h.log, fmt.Sprintf(format, args...))
+}
+
+func (h *history) fatal(format string, args ...any) {
+	h.t.Helper()
+	tail := h.log[max(0, len(h.log)-25):]
+	h.t.Fatalf("%s\nlast operations:\n%s", fmt.Sprintf(format, args...), joinLines(tail))
+}
+
+func joinLines(lines []string) string {
+	var b bytes.Buffer
+	for _, l := range lines {
+		b.WriteString("  " + l + "\n")
+	}
+	return b.String()
+}
+
+func (h *history) open() {
+	h.t.Helper()
+	ts, err := tier.OpenDir(h.fs, tierDir, testStore)
+	if err != nil {
+		h.fatal("tier: %v", err)
+	}
+	o := Options{FS: h.fs, Dir: indexDir, Tier: ts, Key: testKey, StoreID: testStore, PackSize: 1 << 20}
+	h.set(&o)
+	if h.s, err = Open(o); err != nil {
+		h.fatal("open: %v", err)
+	}
+	h.ws = []*Writer{h.s.NewWriter(), h.s.NewWriter()}
+	h.mine = []map[Addr]bool{{}, {}}
+}
+
+// abandonStore closes a store whose file system is not used any more.
+func (h *history) abandonStore() {
+	for _, w := range h.ws {
+		w.Close()
+	}
+	if err := h.s.Close(); err != nil {
+		h.fatal("close: %v", err)
+	}
+}
+
+func (h *history) content() uint64 {
+	switch h.rng.IntN(8) {
+	case 0:
+		return 0
+	case 1, 2, 3:
+		return 1 + uint64(h.rng.IntN(30)) // often the same
+	default:
+		return 1 + uint64(h.rng.IntN(400))
+	}
+}
+
+func (h *history) put() {
+	k, n := h.rng.IntN(len(h.ws)), 1+h.rng.IntN(20)
+	ns, hints := make([]uint64, n), make([]Addr, n)
+	known := h.known()
+	first := h.content()
+	for i := range ns {
+		if ns[i] = h.content(); h.rng.IntN(2) == 0 {
+			ns[i] = first + uint64(i)
+		}
+		if len(known) > 0 && h.rng.IntN(3) == 0 {
+			hints[i] = known[h.rng.IntN(len(known))]
+		}
+	}
+	out := make([]Addr, n)
+	r, err := h.ws[k].Put(blocks(ns...), hints, out)
+	h.say("writer %d puts %v at %v: %+v, %v", k, ns, out, r, err)
+	if err != nil {
+		h.fatal("put: %v", err)
+	}
+	for i, a := range out {
+		if (a == 0) != (ns[i] == 0) {
+			h.fatal("content %d is at %v", ns[i], a)
+		}
+		if a == 0 {
+			continue
+		}
+		if was, ok := h.ever[a]; ok && was != ns[i] {
+			h.fatal("%v had content %d and now has %d", a, was, ns[i])
+		}
+		h.ever[a] = ns[i]
+		h.acked[a] = true
+		if !h.synced[a] {
+			h.mine[k][a] = true
+		}
+	}
+}
+
+// known lists addresses in an order that depends on the seed only.
+func (h *history) known() []Addr {
+	var all []Addr
+	for a := range h.acked {
+		all = append(all, a)
+	}
+	sortAddrs(all)
+	return all
+}
+
+func (h *history) sync() {
+	k := h.rng.IntN(len(h.ws))
+	h.say("writer %d syncs %d blocks", k, len(h.mine[k]))
+	if err := h.ws[k].Sync(); err != nil {
+		h.fatal("sync: %v", err)
+	}
+	for a := range h.mine[k] {
+		h.synced[a] = true
+	}
+	h.mine[k] = map[Addr]bool{}
+}
+
+func (h *history) read() {
+	known := h.known()
+	if len(known) == 0 {
+		return
+	}
+	from := h.rng.IntN(len(known))
+	addrs := append([]Addr(nil), known[from:min(len(known), from+1+h.rng.IntN(24))]...)
+	for range h.rng.IntN(3) {
+		addrs[h.rng.IntN(len(addrs))] = known[h.rng.IntN(len(known))]
+	}
+	if h.rng.IntN(3) == 0 {
+		addrs[h.rng.IntN(len(addrs))] = 0
+	}
+	dst := randomBytes(len(addrs) * BlockSize)
+	h.say("read %v", addrs)
+	if err := h.s.Read(addrs, dst); err != nil {
+		h.fatal("read: %v", err)
+	}
+	for i, a := range addrs {
+		if !bytes.Equal(dst[i*BlockSize:(i+1)*BlockSize], block(h.ever[a])) {
+			h.fatal("%v has other content than %d", a, h.ever[a])
+		}
+	}
+}
+
+func (h *history) newWriter() {
+	k := h.rng.IntN(len(h.ws))
+	h.say("writer %d closes, another opens", k)
+	h.ws[k].Close()
+	h.ws[k] = h.s.NewWriter()
+	for _, a := range h.known() {
+		if h.mine[k][a] {
+			h.ws[k].Depend(a)
+		}
+	}
+}
+
+func (h *history) reopen() {
+	index := h.rng.IntN(4) == 0
+	h.say("reopen, index deleted: %v", index)
+	h.abandonStore()
+	if index {
+		if err := h.fs.RemoveAll(indexDir); err != nil {
+			h.fatal("%v", err)
+		}
+	}
+	for a := range h.acked {
+		h.synced[a] = true // Close syncs open packs
+	}
+	h.open()
+}
+
+// kill goes on with what the death of the process leaves.
+func (h *history) kill() {
+	h.say("kill")
+	after := h.fs.Kill()
+	h.abandonStore()
+	h.fs = after
+	h.open()
+	h.checkAll(h.acked)
+	for a := range h.acked {
+		h.synced[a] = true // Open makes everything durable
+	}
+}
+
+// powerCut goes on with what a power cut may leave.
+func (h *history) powerCut() {
+	profiles := crashfs.Profiles()
+	p := profiles[h.rng.IntN(len(profiles))]
+	h.say("power cut, %s", p.Name)
+	after := h.fs.Crash(h.rng, p)
+	h.abandonStore()
+	h.fs = after
+	h.open()
+	h.checkAll(h.synced)
+	dst := make([]byte, BlockSize)
+	for _, a := range h.known() {
+		if err := h.s.Read([]Addr{a}, dst); err != nil {
+			if h.synced[a] {
+				h.fatal("synced %v after a power cut: %v", a, err)
+			}
+			delete(h.acked, a)
+		} else if !bytes.Equal(dst, block(h.ever[a])) {
+			h.fatal("%v has other content than %d after a power cut", a, h.ever[a])
+		}
+	}
+	for a := range h.acked {
+		h.synced[a] = true
+	}
+}
+
+func (h *history) checkAll(set map[Addr]bool) {
+	dst := make([]byte, BlockSize)
+	for a := range set {
+		if err := h.s.Have([]Addr{a}); err != nil {
+			h.fatal("have %v: %v", a, err)
+		}
+		if err := h.s.Read([]Addr{a}, dst); err != nil {
+			h.fatal("read %v: %v", a, err)
+		}
+		if !bytes.Equal(dst, block(h.ever[a])) {
+			h.fatal("%v has other content than %d", a, h.ever[a])
+		}
+	}
+}
+
+func (h *history) step() {
+	switch n := h.rng.IntN(100); {
+	case n < 55:
+		h.put()
+	case n < 75:
+		h.read()
+	case n < 88:
+		h.sync()
+	case n < 92:
+		h.newWriter()
+	case n < 94:
+		h.reopen()
+	case n < 97:
+		h.kill()
+	default:
+		h.powerCut()
+	}
+}
+
+func TestRandomHistories(t *testing.T) {
+	steps, seeds := 120, uint64(4)
+	if raceEnabled {
+		steps, seeds = 60, 1
+	}
+	for name, set := range optionSets {
+		for seed := range seeds {
+			t.Run(fmt.Sprintf("%s/%d", name, seed), func(t *testing.T) {
+				t.Parallel()
+				fs := crashfs.New()
+				testOptions(t, fs)
+				h := &history{
+					t: t, rng: rand.New(rand.NewPCG(seed, 77)), fs: fs, set: set,
+					ever: map[Addr]uint64{}, acked: map[Addr]bool{}, synced: map[Addr]bool{},
+				}
+				h.open()
+				for range steps {
+					h.step()
+				}
+				h.abandonStore()
+			})
+		}
+	}
+}
