@@ -180,7 +180,7 @@ func TestDocumented(t *testing.T) {
 	}
 }
 
-var described = regexp.MustCompile(`^Desc\{fqName: "(.*)", help: "(.*)", constLabels: \{\}, variableLabels: \{(.*)\}\}$`)
+var described = regexp.MustCompile(`^Desc\{fqName: "(.*)", help: "(.*)", unit: "", constLabels: \{\}, variableLabels: \{(.*)\}\}$`)
 
 // tableRow is a metric as the documentation has it.
 func tableRow(t *testing.T, m metric) (name, row string) {
