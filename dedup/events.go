@@ -17,8 +17,8 @@ type Events struct {
 	PackMissing func(pack uint64, gen uint32)
 	// Damage: stored bytes are wrong.
 	Damage func(err *DamageError)
-	// IndexRebuilt: the block index was of no use and was built anew.
-	IndexRebuilt func(reason error, packs int)
+	// IndexRebuilt: the block index was of no use and is built anew by Open.
+	IndexRebuilt func(reason error)
 	// IndexError: a look-up in the block index failed; blocks it would have
 	// found are stored again.
 	IndexError func(err error)

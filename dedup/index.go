@@ -4,13 +4,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/strongroom-backup/strongroom/internal/atomicfile"
 )
 
 // The block index. Keys and values, integers big-endian:
@@ -29,8 +31,12 @@ const (
 )
 
 type index struct {
+	o     indexOptions
+	lock  *pebble.Lock
 	db    *pebble.DB
 	cache *pebble.Cache
+
+	condemned sync.Once
 
 	mu     sync.RWMutex // held for reading around every use of db
 	closed bool
@@ -46,8 +52,13 @@ type indexOptions struct {
 
 var errIndexUseless = errors.New("block index cannot be used")
 
-// openIndex opens the database, made new if there is none. When it has to be
-// thrown away, useless says why.
+// rebuildName is a file in the index' directory that says: damage was met, make
+// it new at the next start.
+const rebuildName = "REBUILD"
+
+// openIndex opens the database, made new if there is none. It is a hint, so
+// whatever Pebble does not like about it is a reason to throw it away, which
+// useless then tells; only what the operating system refuses is an error.
 func openIndex(o indexOptions) (x *index, useless error, err error) {
 	x, err = tryIndex(o)
 	if !isUseless(err) {
@@ -62,29 +73,62 @@ func openIndex(o indexOptions) (x *index, useless error, err error) {
 }
 
 func isUseless(err error) bool {
-	return errors.Is(err, errIndexUseless) || errors.Is(err, pebble.ErrCorruption) || errors.Is(err, os.ErrNotExist)
+	return errors.Is(err, errIndexUseless) || errors.Is(err, errIndexValue)
 }
 
 func tryIndex(o indexOptions) (*index, error) {
 	if err := o.fs.MkdirAll(o.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open block index: %w", err)
 	}
-	cache := pebble.NewCache(o.cacheBytes)
-	db, err := pebble.Open(o.dir, pebbleOptions(o, cache))
+	if _, err := o.fs.Stat(o.fs.PathJoin(o.dir, rebuildName)); err == nil {
+		return nil, fmt.Errorf("%w: an earlier run found it damaged", errIndexUseless)
+	}
+	lock, err := pebble.LockDirectory(o.dir, o.fs)
 	if err != nil {
-		cache.Unref()
 		return nil, fmt.Errorf("open block index: %w", err)
 	}
-	x := &index{db: db, cache: cache}
+	x := &index{o: o, lock: lock, cache: pebble.NewCache(o.cacheBytes)}
+	if x.db, err = pebble.Open(o.dir, x.options()); err != nil {
+		x.cache.Unref()
+		return nil, errors.Join(classify(err), lock.Close())
+	}
 	if err := x.claimFor(o.store); err != nil {
 		return nil, errors.Join(err, x.close())
 	}
 	return x, nil
 }
 
-func pebbleOptions(o indexOptions, cache *pebble.Cache) *pebble.Options {
+// classify tells a database that is not good from a system that is not: only
+// the latter speaks in errno.
+func classify(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) && errno != syscall.ENOENT {
+		return fmt.Errorf("open block index: %w", err)
+	}
+	return fmt.Errorf("%w: %w", errIndexUseless, err)
+}
+
+// damaged marks what Pebble found corrupt; its own mark is not for errors.Is.
+func damaged(err error) error {
+	if err != nil && pebble.IsCorruptionError(err) {
+		return fmt.Errorf("%w: %w", errIndexUseless, err)
+	}
+	return err
+}
+
+// condemn has the index made new at the next start. Until then the damaged
+// part of it finds nothing.
+func (x *index) condemn() {
+	x.condemned.Do(func() {
+		// Best effort: without the file the next run meets the damage again.
+		_ = atomicfile.Write(x.o.fs, x.o.fs.PathJoin(x.o.dir, rebuildName), nil)
+	})
+}
+
+func (x *index) options() *pebble.Options {
 	opts := &pebble.Options{
-		FS: o.fs, Cache: cache, Logger: o.logger,
+		FS: x.o.fs, Cache: x.cache, Lock: x.lock, Logger: x.o.logger,
+		EventListener:              &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) { x.condemn() }},
 		FormatMajorVersion:         pebble.FormatValueSeparation,
 		DisableWAL:                 true,
 		MemTableSize:               indexMemTable,
@@ -120,7 +164,7 @@ func (x *index) claimFor(store [16]byte) error {
 func (x *index) get(key []byte) ([]byte, error) {
 	v, closer, err := x.db.Get(key)
 	if err != nil {
-		return nil, err
+		return nil, damaged(err)
 	}
 	defer closer.Close()
 	return append([]byte(nil), v...), nil
@@ -242,11 +286,13 @@ func (x *index) each(kind byte, f func(pack uint64, value []byte) error) error {
 			break
 		}
 		var v []byte
-		if v, err = it.ValueAndErr(); err == nil {
+		if v, err = it.ValueAndErr(); err != nil {
+			err = damaged(err)
+		} else {
 			err = f(binary.BigEndian.Uint64(it.Key()[1:]), v)
 		}
 	}
-	return errors.Join(err, it.Error(), it.Close())
+	return errors.Join(err, damaged(it.Error()), damaged(it.Close()))
 }
 
 // takeOpenRecords returns the records of the last clean shutdown and deletes
@@ -295,7 +341,7 @@ func (x *index) close() error {
 	}
 	x.closed = true
 	err := x.db.Flush()
-	err = errors.Join(err, x.db.Close())
+	err = errors.Join(err, x.db.Close(), x.lock.Close())
 	x.cache.Unref()
 	return err
 }

@@ -108,6 +108,22 @@ func Open(o Options) (*Store, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
+	s, err := open(o)
+	if isUseless(err) { // the index looked good and was not
+		if err := o.FS.RemoveAll(o.Dir); err != nil {
+			return nil, fmt.Errorf("open store: remove the damaged block index: %w", err)
+		}
+		if s, err2 := open(o); err2 == nil {
+			s.indexRebuilt(err)
+			return s, nil
+		} else {
+			err = err2
+		}
+	}
+	return s, err
+}
+
+func open(o Options) (*Store, error) {
 	codec, err := newCodec()
 	if err != nil {
 		return nil, err
@@ -147,11 +163,16 @@ func (s *Store) openIndex() (err error) {
 	s.index, useless, err = openIndex(indexOptions{
 		fs: s.opts.FS, dir: s.opts.Dir, store: s.opts.StoreID, cacheBytes: s.opts.IndexCacheBytes, logger: s.opts.Logger,
 	})
-	if useless != nil && s.opts.Events.IndexRebuilt != nil {
-		ids, _ := s.tier.List() // only counted here; recover fails on the error
-		s.opts.Events.IndexRebuilt(useless, len(ids))
+	if err == nil && useless != nil {
+		s.indexRebuilt(useless)
 	}
 	return err
+}
+
+func (s *Store) indexRebuilt(why error) {
+	if s.opts.Events.IndexRebuilt != nil {
+		s.opts.Events.IndexRebuilt(why)
+	}
 }
 
 // Close syncs the open packs, so that the next Open goes on in them, and the
