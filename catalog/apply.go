@@ -29,6 +29,7 @@ type applier struct {
 	db    *pebble.DB
 	mark  watermark
 	batch *pebble.Batch
+	limit int     // bytes of batch from which on it is flushed early
 	next  ChunkNo // mark.next once the transaction is whole
 
 	point *Point
@@ -47,7 +48,7 @@ type tombstone struct {
 }
 
 func newApplier(db *pebble.DB, mark watermark) *applier {
-	return &applier{db: db, mark: mark, batch: db.NewBatch(), next: mark.next, recorded: mark.next - 1}
+	return &applier{db: db, mark: mark, batch: db.NewBatch(), limit: batchBytes, next: mark.next, recorded: mark.next - 1}
 }
 
 func (a *applier) close() { a.batch.Close() }
@@ -68,7 +69,7 @@ func (a *applier) visit(typ uint16, payload []byte) (err error) {
 	default:
 		err = fmt.Errorf("%w: metadata log record of type %d", ErrNewer, typ)
 	}
-	if err == nil && a.batch.Len() >= batchBytes {
+	if err == nil && a.batch.Len() >= a.limit {
 		err = a.flush(pebble.NoSync)
 	}
 	return err

@@ -59,7 +59,8 @@ func (t *totals) add(v *VM, sign int) {
 	t.latest += int64(sign) * v.LatestBytes()
 }
 
-// Stats takes a snapshot. It costs a read of every VM's summary.
+// Stats takes a snapshot. It costs a read of every VM's summary; if one cannot
+// be read, LastCommits ends before it and ReadOnly is set.
 func (c *Catalog) Stats() Stats {
 	if c.enter() != nil {
 		return Stats{}
@@ -71,14 +72,17 @@ func (c *Catalog) Stats() Stats {
 	app.mu.Unlock()
 	s := Stats{VMs: t.vms, Points: t.points, Images: t.images, LogicalBytes: t.logical, LatestBytes: t.latest,
 		Chunks: uint64(chunks), Commit: c.latency.Snapshot(), CacheHits: c.chunks.hits.Load(),
-		CacheMisses: c.chunks.misses.Load(), CacheBytes: c.chunks.size(), ReadOnly: c.Err() != nil,
-		Pebble: c.db.Metrics()}
+		CacheMisses: c.chunks.misses.Load(), CacheBytes: c.chunks.size(), Pebble: c.db.Metrics()}
 	s.LogFiles, s.LogBytes = c.commit.log.Size()
-	eachVM(c.db, func(v *VM) error {
+	err := eachVM(c.db, func(v *VM) error {
 		for _, d := range v.Disks {
 			s.LastCommits = append(s.LastCommits, LastCommit{VM: v.Name, Disk: d.Disk, Time: d.Time})
 		}
 		return nil
 	})
+	if err != nil {
+		c.fail(err)
+	}
+	s.ReadOnly = c.Err() != nil
 	return s
 }
