@@ -44,8 +44,8 @@ func dedupEvents(log *slog.Logger) dedup.Events {
 		Damage: func(err *dedup.DamageError) {
 			log.Error("stored data is damaged; it is not served", "pack", err.Pack, "gen", err.Gen, "slot", err.Slot, "offset", err.Offset, keyReason, err.Reason)
 		},
-		IndexRebuilt: func(reason error, packs int) {
-			log.Warn("block index is being built anew from the packs", keyReason, reason, "packs", packs)
+		IndexRebuilt: func(reason error) {
+			log.Warn("block index is being built anew from the packs", keyReason, reason)
 		},
 		IndexError: func(err error) {
 			log.Error("a look-up in the block index failed; blocks may be stored twice", keyError, err)
