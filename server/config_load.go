@@ -71,7 +71,8 @@ func (c *Config) readEnv(environ []string) (warnings []string, err error) {
 	var problems []error
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
-		if !strings.HasPrefix(name, EnvPrefix) || slices.Contains(clientEnv, name) {
+		// An empty variable is how container platforms write one that is not set.
+		if !strings.HasPrefix(name, EnvPrefix) || value == "" || slices.Contains(clientEnv, name) {
 			continue
 		}
 		if s, ok := byName[name]; !ok {
