@@ -83,12 +83,20 @@ func runPointRemove(ctx context.Context, e *env, client *api.Client, ref string,
 		return r, err
 	}
 	if !yes && isTerminal(e.stdin) {
-		fmt.Fprintf(e.stderr, "remove point %s of %s, made %s, with %d disks? [y/N] ", p.Point, p.VM, when(p.Time), len(p.Images))
+		fmt.Fprintf(e.stderr, "remove point %s of %s, made %s, with disks %s? [y/N] ", p.Point, p.VM, when(p.Time), disks(p.Images))
 		if !answerYes(e.stdin) {
 			return r, errors.New("not removed")
 		}
 	}
 	return client.RemovePoint(ctx, p.Point)
+}
+
+func disks(images []api.Image) string {
+	var names []string
+	for _, i := range images {
+		names = append(names, i.Disk)
+	}
+	return strings.Join(names, ", ")
 }
 
 func answerYes(r io.Reader) bool {
