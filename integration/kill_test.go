@@ -41,10 +41,11 @@ const keptPoints = 4
 
 // killer kills the server at random moments and starts it again at once.
 type killer struct {
-	s     *scene
-	rng   *rand.Rand
-	left  int
-	kills int
+	s       *scene
+	rng     *rand.Rand
+	left    int // kills of jobs still to do
+	jobs    int // kills while jobs ran
+	commits int // kills during commits
 }
 
 // TestKillDuringBackups ends the server with SIGKILL at random moments of
@@ -68,7 +69,8 @@ func TestKillDuringBackups(t *testing.T) {
 		finished += l.finished
 		rounds += l.rounds
 	}
-	t.Logf("%d kills, %d jobs: %d finished and are identical, %d failed", k.kills, rounds, finished, rounds-finished)
+	t.Logf("%d kills of running jobs and %d of commits; %d jobs: %d finished and are identical, %d failed",
+		k.jobs, k.commits, rounds, finished, rounds-finished)
 	if finished < rounds/2 {
 		t.Error("most jobs failed: reconnecting does not work")
 	}
@@ -107,11 +109,11 @@ func (k *killer) round(lanes []*lane) {
 	var wg sync.WaitGroup
 	for _, l := range lanes {
 		rng := rand.New(rand.NewPCG(k.rng.Uint64(), 1))
-		wg.Go(func() { l.scribbled = l.scribble(rng, 6) })
+		wg.Go(func() { l.scribbled = l.scribble(rng, 30) })
 		wg.Go(func() { l.failed = k.s.qsd.Wait(k.s.ctx, job(l.node)) })
 	}
 	go func() { wg.Wait(); close(jobsDone) }()
-	k.killUntil(jobsDone, 1500*time.Millisecond)
+	k.killUntil(jobsDone, 1200*time.Millisecond)
 	for _, l := range lanes {
 		k.end(l)
 	}
@@ -128,7 +130,7 @@ func (k *killer) begin(l *lane) {
 	l.b = k.s.start(l.vm, []*guest{l.guest}, "--mode", mode)
 	k.s.connect(l.b)
 	backup := qsd.Backup{Job: job(l.node), Device: l.node, Target: target(l.node), Sync: sync, Bitmap: l.bitmap,
-		Speed: (12 + k.rng.Int64N(20)) << 20, Perf: &qsd.Perf{MaxChunk: qsd.Granularity << k.rng.IntN(5)}}
+		Speed: (4 + k.rng.Int64N(8)) << 20, Perf: &qsd.Perf{MaxChunk: qsd.Granularity << k.rng.IntN(5)}}
 	actions := []qsd.Action{backup.Action()}
 	if l.bitmap == "" {
 		actions = append([]qsd.Action{qsd.AddBitmap(l.node, "b", false)}, actions...)
@@ -149,7 +151,7 @@ func (l *lane) scribble(rng *rand.Rand, writes int) error {
 		if err := l.tryWrite(512*rng.Int64N((l.size()-int64(len(data)))/512), data); err != nil {
 			return err
 		}
-		time.Sleep(time.Duration(rng.IntN(100)) * time.Millisecond)
+		time.Sleep(time.Duration(rng.IntN(50)) * time.Millisecond)
 	}
 	return nil
 }
@@ -180,41 +182,42 @@ func (k *killer) end(l *lane) {
 	}
 }
 
-// commit publishes a lane's backup, every second time while the server is
+// commit publishes a lane's backup, every fourth time while the server is
 // being killed.
 func (k *killer) commit(l *lane) api.Receipt {
 	s := k.s
-	if k.left > 0 && k.rng.IntN(2) == 0 {
+	if k.rng.IntN(4) == 0 {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			// Its answer is lost, perhaps; the commit below asks again.
 			_, _ = s.srv.Commit(s.ctx, l.b.Session)
 		}()
-		k.kill(time.Duration(k.rng.Int64N(int64(40 * time.Millisecond))))
+		time.Sleep(time.Duration(k.rng.Int64N(int64(40 * time.Millisecond))))
+		k.kill()
+		k.commits++
 		<-done
 	}
 	return s.commit(l.b)
 }
 
-// killUntil kills at random moments at most apart until done.
+// killUntil kills at random moments until done, at most apart from each other.
 func (k *killer) killUntil(done <-chan struct{}, apart time.Duration) {
 	for k.left > 0 {
 		select {
 		case <-done:
 			return
 		case <-time.After(time.Duration(k.rng.Int64N(int64(apart)))):
-			k.kill(0)
+			k.kill()
+			k.jobs++
+			k.left--
 		}
 	}
 	<-done
 }
 
-func (k *killer) kill(after time.Duration) {
-	time.Sleep(after)
+func (k *killer) kill() {
 	k.s.srv.Kill()
-	k.kills++
-	k.left--
 	k.s.must(k.s.srv.Start(k.s.ctx))
 }
 
