@@ -220,6 +220,12 @@ func TestPoints(t *testing.T) {
 		_, err = w.client.RemovePoint(t.Context(), ref)
 		wantRefusal(t, err, 400, ref)
 	}
+	inc := w.open("vm1", api.DiskRequest{Disk: "vda", Size: mib})
+	_, err = w.client.RemovePoint(t.Context(), b.Point)
+	wantRefusal(t, err, 409, inc.Session)
+	if _, err := w.client.Abort(t.Context(), inc.Session); err != nil {
+		t.Error(err)
+	}
 	if r, err := w.client.RemovePoint(t.Context(), a.Point); err != nil || r.VM != "vm1" {
 		t.Errorf("remove: %+v, %v", r, err)
 	}

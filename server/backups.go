@@ -3,7 +3,9 @@ package server
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/strongroom-backup/strongroom/catalog"
@@ -43,7 +45,9 @@ func (s *Server) startBackup(r api.BackupRequest) (api.Backup, error) {
 	for _, b := range r.Blobs {
 		q.Blobs = append(q.Blobs, catalog.Blob{Name: b.Name, Data: b.Data})
 	}
+	s.parents.RLock()
 	st, err := s.engines.vols.Start(q)
+	s.parents.RUnlock()
 	if err != nil {
 		return api.Backup{}, err
 	}
@@ -59,7 +63,7 @@ func (s *Server) checkSpace() error {
 		return nil // not known; writes are checked again
 	}
 	if reserve := uint64(s.config.Store.Reserve); u.Free <= reserve {
-		return &api.Error{Status: 507, Message: fmt.Sprintf("the store is full: %s are free, %v are held back (store.reserve)",
+		return &api.Error{Status: http.StatusInsufficientStorage, Message: fmt.Sprintf("the store is full: %s are free, %v are held back (store.reserve)",
 			units.Human(int64(u.Free)), s.config.Store.Reserve), Hint: "remove points, or give the data directory more space"}
 	}
 	return nil
@@ -72,11 +76,19 @@ func (s *Server) commitBackup(id string) (api.Receipt, error) {
 		return api.Receipt{}, err
 	}
 	defer release()
+	begun := time.Now()
 	r, err := s.engines.vols.Commit(id)
 	if err != nil {
 		s.log.Error("commit failed", keySession, id, keyError, err)
 		return api.Receipt{}, err
 	}
+	var fresh, stored int64
+	for _, im := range r.Images {
+		fresh += im.NewBytes
+		stored += im.StoredBytes
+	}
+	s.log.Info("point committed", keySession, id, keyVM, r.VM, keyPoint, r.Point, "new_bytes", fresh, "stored_bytes", stored,
+		keyDuration, time.Since(begun).Round(time.Millisecond))
 	return receipt(r), nil
 }
 
@@ -92,6 +104,27 @@ func (s *Server) abortBackup(id string) (api.Backup, error) {
 	}
 	st, err := s.engines.vols.Status(id)
 	return s.backup(st), err
+}
+
+// removePoint removes a point, unless an open backup is based on it: that one
+// could not go on after a restart.
+func (s *Server) removePoint(id string) (api.Removed, error) {
+	s.parents.Lock()
+	defer s.parents.Unlock()
+	p, err := s.engines.cat.Point(id)
+	if err != nil {
+		return api.Removed{}, err
+	}
+	if users := s.engines.vols.InUse(id); len(users) > 0 {
+		return api.Removed{}, &api.Error{Status: http.StatusConflict,
+			Message: fmt.Sprintf("point %s of VM %s is the parent of the open backup %s", id, p.VM, strings.Join(users, ", ")),
+			Hint:    "commit or abort that first: strongroom backup abort " + users[0]}
+	}
+	if err := s.engines.cat.Remove(id); err != nil {
+		return api.Removed{}, err
+	}
+	s.log.Info("point removed", keyPoint, p.ID, keyVM, p.VM)
+	return api.Removed{Point: p.ID, VM: p.VM}, nil
 }
 
 // leave disconnects the clients of a session, after what they have in flight is

@@ -1,4 +1,42 @@
 // Package server is the composition root: it opens the engines on a data
 // directory, serves them over NBD and the control API, and turns what they
 // return into logs, metrics and answers.
+//
+//	            control API (HTTP, JSON)        NBD
+//	 api.sock ──┐                                │ nbd.sock, nbd.listen
+//	 http.listen┴─ control.go, handlers.go    nbd.Server
+//	                  │        │                 │
+//	                  │   backups.go ──fence──▶ exports.go
+//	                  ▼        ▼                 ▼
+//	               catalog   volume.Manager (sessions, images)
+//	                           dedup.Store, tier.Dir
+//
+// # Data directory
+//
+// strongroom.json (datadir.go) makes a directory a store: format version, store
+// id and the key of the hashes, mode 0600, with a copy in tier0 beside the
+// packs. LOCK belongs to the one server. The other directories belong to the
+// engines.
+//
+// # Life
+//
+// Open reads secrets, looks at the format, takes LOCK, opens tier, blocks,
+// catalog and volume in this order, then listens. Run serves until its context
+// ends, then drains: no new connections, answers for what was read, engines
+// closed from the top down, LOCK last. Nothing depends on that happening: after
+// a kill the next Open recovers.
+//
+// # Committing
+//
+// A session's clients are disconnected before its commit or abort: the tokens
+// are fenced (exports refuse them for now), nbd.Server.CloseExport answers what
+// is in flight and closes every device, then volume commits. Afterwards the
+// session itself refuses.
+//
+// # Locks
+//
+// Server.parents is taken before any engine is called, by the opening of a
+// backup (shared) and the removal of a point (alone). Server.mu, exports.mu,
+// packSizes.mu and burst.mu are leaves: nothing is called under them but, in
+// packSizes, the file system.
 package server

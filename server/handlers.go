@@ -139,15 +139,7 @@ func (s *Server) deletePoint(_ http.ResponseWriter, r *http.Request) (any, error
 		return nil, &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("%.200q is not the id of a point", id),
 			Hint: "look the reference up first"}
 	}
-	p, err := s.engines.cat.Point(id)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.engines.cat.Remove(id); err != nil {
-		return nil, err
-	}
-	s.log.Info("point removed", keyPoint, p.ID, keyVM, p.VM)
-	return api.Removed{Point: p.ID, VM: p.VM}, nil
+	return result(s.removePoint(id))
 }
 
 func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) (any, error) {

@@ -51,7 +51,11 @@ type Server struct {
 
 	listeners listeners
 
-	mu       sync.Mutex
+	// parents is held shared while a backup chooses its parent, and alone while
+	// a point is removed.
+	parents sync.RWMutex
+
+	mu       sync.Mutex // guards draining
 	draining bool
 
 	refusals burst
