@@ -156,7 +156,9 @@ func TestFailedSyncAtOpen(t *testing.T) {
 	w.Close()
 	closeTest(t, s)
 
-	after.Inject(&crashfs.Fault{Match: packOp(crashfs.Sync), Effect: crashfs.DropDirty})
+	after.Inject(&crashfs.Fault{Match: func(op crashfs.Op) bool {
+		return op.Kind == crashfs.Sync && op.Path == packPath(1)
+	}, Effect: crashfs.DropDirty})
 	s = openTest(t, testOptions(t, after))
 	w = s.NewWriter()
 	if again, r := mustPut(t, w, blocks(1, 2, 3), nil); r.New != 3 {

@@ -42,7 +42,12 @@ func (t *toc) append(b []byte) []byte {
 		b = le.AppendUint16(b, s.frame)
 		b = append(b, s.pos, s.flags, 0, 0)
 	}
-	sum := blake3.Sum256(b[start:])
+	return append(b[:start], appendHash(b[start:])...)
+}
+
+// appendHash appends the BLAKE3 of b.
+func appendHash(b []byte) []byte {
+	sum := blake3.Sum256(b)
 	return append(b, sum[:]...)
 }
 

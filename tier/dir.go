@@ -1,6 +1,7 @@
 package tier
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -202,7 +203,8 @@ func (d *Dir) SetNote(id ID, note []byte) error {
 	if len(note) > MaxNote {
 		return fmt.Errorf("note of %v: %d bytes, at most %d are kept", id, len(note), MaxNote)
 	}
-	if err := atomicfile.Write(d.fs, d.path(id, noteSuffix), note); err != nil {
+	// A vfs.File may scribble over what it is given to write.
+	if err := atomicfile.Write(d.fs, d.path(id, noteSuffix), bytes.Clone(note)); err != nil {
 		return fmt.Errorf("note of %v: %w", id, err)
 	}
 	return nil
