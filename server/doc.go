@@ -2,14 +2,14 @@
 // directory, serves them over NBD and the control API, and turns what they
 // return into logs, metrics and answers.
 //
-//	            control API (HTTP, JSON)        NBD
-//	 api.sock ──┐                                │ nbd.sock, nbd.listen
-//	 http.listen┴─ control.go, handlers.go    nbd.Server
-//	                  │        │                 │
-//	                  │   backups.go ──fence──▶ exports.go
-//	                  ▼        ▼                 ▼
-//	               catalog   volume.Manager (sessions, images)
-//	                           dedup.Store, tier.Dir
+//	           control API (HTTP, JSON)        NBD
+//	api.sock ──┐                                │ nbd.sock, nbd.listen
+//	http.listen┴─ control.go, handlers.go    nbd.Server
+//	                 │        │                 │
+//	                 │   backups.go ──fence──▶ exports.go
+//	                 ▼        ▼                 ▼
+//	              catalog   volume.Manager (sessions, images)
+//	                          dedup.Store, tier.Dir
 //
 // # Data directory
 //
