@@ -218,3 +218,44 @@ func cloneFS(t *testing.T, from vfs.FS) *vfs.MemFS {
 	}
 	return to
 }
+
+// TestDamageStopsCommits: a damaged block met while reading makes the catalog
+// read-only, and it says what to do.
+func TestDamageStopsCommits(t *testing.T) {
+	fs := newFS()
+	c := mustOpen(t, testOptions(fs))
+	for i := range 50 {
+		mustCommit(t, c, onePoint(i, "vm", ChunkRef{New: testChunk(uint64(i))}))
+	}
+	if err := c.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, c)
+	names, err := fs.List("/data/catalog")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, ".sst") {
+			b := slurp(t, fs, "/data/catalog/"+name)
+			b[200] ^= 1 // in the first block: chunk hashes
+			spill(t, fs, "/data/catalog/"+name, b)
+		}
+	}
+	c = mustOpen(t, testOptions(fs))
+	defer c.Close()
+	first := readHashes(c)
+	_, err = c.Commit(onePoint(100, "vm", ChunkRef{}))
+	if !errors.Is(first, ErrCorrupt) || !errors.Is(c.Err(), ErrReadOnly) || !errors.Is(err, ErrReadOnly) ||
+		!strings.Contains(err.Error(), "rebuilt from the metadata log") || !c.Stats().ReadOnly {
+		t.Errorf("reading: %v; Err: %v; commit: %v", first, c.Err(), err)
+	}
+	if err := c.Remove(testID(1)); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("remove: %v", err)
+	}
+}
+
+// readHashes reads every chunk hash.
+func readHashes(c *Catalog) error {
+	return scan(c.db, []byte{keyChunkHash}, func(_, _ []byte) error { return nil })
+}

@@ -102,7 +102,29 @@ func (m *model) check(c *Catalog) error {
 			return fmt.Errorf("removed point %s: %v", id, err)
 		}
 	}
+	if err := m.checkKeys(c); err != nil {
+		return err
+	}
 	return m.checkSums(c)
+}
+
+// checkKeys wants nothing of removed points to be left.
+func (m *model) checkKeys(c *Catalog) error {
+	want := map[byte]int{keyPoint: len(m.points), keyPointVM: len(m.points), keyRemoved: len(m.removed)}
+	for _, p := range m.points {
+		want[keyImage] += len(p.chunks)
+		want[keyBlob] += len(p.blobs)
+	}
+	for _, kind := range []byte{keyPoint, keyPointVM, keyRemoved, keyImage, keyBlob} {
+		n := 0
+		if err := scan(c.db, []byte{kind}, func(_, _ []byte) error { n++; return nil }); err != nil {
+			return err
+		}
+		if n != want[kind] {
+			return fmt.Errorf("%d keys of kind %c, want %d", n, kind, want[kind])
+		}
+	}
+	return nil
 }
 
 func (m *model) checkPoint(c *Catalog, want *modelPoint, listed Point) error {

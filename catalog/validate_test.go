@@ -137,3 +137,20 @@ func TestHugeDisk(t *testing.T) {
 		t.Errorf("%d chunks, %v", len(list), err)
 	}
 }
+
+// TestGrownDisk: the short last chunk must be recorded anew.
+func TestGrownDisk(t *testing.T) {
+	c := mustOpen(t, testOptions(newFS()))
+	defer mustClose(t, c)
+	short := testChunk(1, Run{0, 3, dedup.MakeAddr(1, 0)})
+	short.Length = 200_000
+	n := onePoint(1, "vm", ChunkRef{New: short})
+	n.Images[0].Size = 200_000
+	mustCommit(t, c, n)
+	grown := onePoint(2, "vm", ChunkRef{No: 1}, ChunkRef{})
+	if _, err := c.Commit(grown); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "record it anew") {
+		t.Errorf("a short chunk in a long place: %v", err)
+	}
+	grown.Images[0].Chunks[0] = ChunkRef{New: testChunk(2, short.Runs...)}
+	mustCommit(t, c, grown)
+}
