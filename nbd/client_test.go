@@ -42,6 +42,9 @@ const (
 
 const mib = 1 << 20
 
+// noDeadline takes a deadline away.
+var noDeadline time.Time
+
 // patience bounds every wait of the tests; it is never reached when all is well.
 const patience = 20 * time.Second
 

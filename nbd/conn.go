@@ -167,12 +167,10 @@ func (c *conn) writeStuck(d time.Duration) bool {
 
 // hangUp tells the client that nothing more will come.
 func (c *conn) hangUp() {
-	type closeWriter interface{ CloseWrite() error }
-	if c.sock != nil {
-		_ = c.rw.(closeWriter).CloseWrite()
-	}
-	if w, ok := c.raw.(closeWriter); ok {
-		_ = w.CloseWrite()
+	for _, nc := range []net.Conn{c.rw, c.raw} {
+		if w, ok := nc.(interface{ CloseWrite() error }); ok {
+			_ = w.CloseWrite()
+		}
 	}
 }
 

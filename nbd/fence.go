@@ -70,6 +70,7 @@ func (c *conn) caughtUp(m *fenceMark) bool {
 	_ = c.raw.SetReadDeadline(past)
 	n, _ := c.rw.Read(c.in.buf)
 	c.in.r, c.in.w = 0, n
+	c.lastRead = time.Now()
 	return n == 0
 }
 
