@@ -37,6 +37,7 @@ type index struct {
 	cache *pebble.Cache
 
 	condemned sync.Once
+	failed    chan error // holds an error of Pebble's background work
 
 	mu     sync.RWMutex // held for reading around every use of db
 	closed bool
@@ -87,7 +88,7 @@ func tryIndex(o indexOptions) (*index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open block index: %w", err)
 	}
-	x := &index{o: o, lock: lock, cache: pebble.NewCache(o.cacheBytes)}
+	x := &index{o: o, lock: lock, cache: pebble.NewCache(o.cacheBytes), failed: make(chan error, 1)}
 	if x.db, err = pebble.Open(o.dir, x.options()); err != nil {
 		x.cache.Unref()
 		return nil, errors.Join(classify(err), lock.Close())
@@ -128,7 +129,7 @@ func (x *index) condemn() {
 func (x *index) options() *pebble.Options {
 	opts := &pebble.Options{
 		FS: x.o.fs, Cache: x.cache, Lock: x.lock, Logger: x.o.logger,
-		EventListener:              &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) { x.condemn() }},
+		EventListener:              x.listener(),
 		FormatMajorVersion:         pebble.FormatValueSeparation,
 		DisableWAL:                 true,
 		MemTableSize:               indexMemTable,
@@ -144,6 +145,38 @@ func (x *index) options() *pebble.Options {
 	}
 	opts.TargetFileSizes[0] = 16 << 20
 	return opts
+}
+
+func (x *index) listener() *pebble.EventListener {
+	return &pebble.EventListener{
+		DataCorruption: func(pebble.DataCorruptionInfo) { x.condemn() },
+		BackgroundError: func(err error) {
+			select {
+			case x.failed <- err:
+			default:
+			}
+		},
+	}
+}
+
+// flush makes everything in the index durable. Pebble itself tries for ever
+// when it cannot write, which would keep a server with a full or dead disk from
+// stopping.
+func (x *index) flush() error {
+	select {
+	case <-x.failed: // an old one
+	default:
+	}
+	done, err := x.db.AsyncFlush()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case err := <-x.failed:
+		return fmt.Errorf("write the block index: %w", err)
+	}
 }
 
 // claimFor makes a new index the store's, and refuses another's.
@@ -312,7 +345,7 @@ func (x *index) takeOpenRecords() (map[uint64]openRecord, error) {
 			return nil, err
 		}
 	}
-	return records, x.db.Flush()
+	return records, x.flush()
 }
 
 func (x *index) putOpenRecord(pack uint64, r openRecord) error {
@@ -340,7 +373,7 @@ func (x *index) close() error {
 		return nil
 	}
 	x.closed = true
-	err := x.db.Flush()
+	err := x.flush()
 	err = errors.Join(err, x.db.Close(), x.lock.Close())
 	x.cache.Unref()
 	return err
