@@ -28,7 +28,7 @@ func (h *history) run(fs *crashfs.FS, rng *rand.Rand, sessions int) error {
 		if _, err := replayed(l); err != nil {
 			return err
 		}
-		h.applied = l.Next() - 1
+		h.applied = l.next - 1
 		for range 1 + rng.IntN(4) {
 			h.next = randomTxn(rng)
 			end, err := l.write(h.next)
@@ -90,8 +90,8 @@ func (l *Log) settledForGood(fs *crashfs.FS) error {
 		return fmt.Errorf("after a power cut behind Open: %w", err)
 	}
 	defer again.Close()
-	if again.Next() != l.Next() {
-		return fmt.Errorf("a power cut behind Open goes back from record %d to %d", l.Next(), again.Next())
+	if again.next != l.Next() {
+		return fmt.Errorf("a power cut behind Open goes back from record %d to %d", l.next, again.Next())
 	}
 	return nil
 }
@@ -109,7 +109,7 @@ type crashPoint struct {
 // the power again and goes on.
 func TestCrashAtEveryOperation(t *testing.T) {
 	states := 0
-	for seed := range uint64(6) {
+	for seed := range uint64(4) {
 		fs := crashfs.New()
 		rng := rand.New(rand.NewPCG(seed, 2))
 		dice := rand.New(rand.NewPCG(seed, 3))

@@ -204,9 +204,6 @@ func damage(end scanEnd) error {
 	return end.damage
 }
 
-// Next is the sequence number the next record will get.
-func (l *Log) Next() uint64 { return l.next }
-
 // Size is the number of files and bytes of the log.
 func (l *Log) Size() (files, bytes int64) { return l.count.Load(), l.bytes.Load() }
 

@@ -129,8 +129,8 @@ func TestRecordLimits(t *testing.T) {
 		}
 	}
 	mustWrite(t, l, txn{{2, []byte("x")}})
-	if l.Next() != 3 {
-		t.Errorf("next %d, want 3", l.Next())
+	if l.next != 3 {
+		t.Errorf("next %d, want 3", l.next)
 	}
 }
 
