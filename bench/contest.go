@@ -13,6 +13,7 @@ type contender struct {
 	ours bool
 	slow bool    // no warm-up: a turn is too long to throw away
 	bar  float64 // a peer's: the least ratio of our speed to its; 0: only shown
+	free bool    // ours: no bar applies, only shown
 	// turn prepares one turn. What it does itself is not measured.
 	turn func(ctx context.Context) (trial, error)
 }
@@ -102,9 +103,14 @@ func (k contender) play(ctx context.Context) (sample, error) {
 func (c contest) verdicts(entries []entry) (out []verdict) {
 	for i, ours := range c.contenders {
 		for j, peer := range c.contenders {
-			if ours.ours && !peer.ours {
-				out = append(out, compare(entries[i], entries[j], peer.bar))
+			if !ours.ours || peer.ours {
+				continue
 			}
+			bar := peer.bar
+			if ours.free {
+				bar = 0
+			}
+			out = append(out, compare(entries[i], entries[j], bar))
 		}
 	}
 	return out

@@ -68,7 +68,7 @@ func (b *bench) restoreContest(peer *child, peerURI string) contest {
 	ourFile := filepath.Join(own, "disk.raw")
 	return contest{row: 4, title: "sequential restore, to a raw file", unit: "MiB/s", contenders: []contender{
 		{name: "strongroom, qemu-img convert", ours: true, turn: convertTurn(b.srv.child, b.srv.export(vmName, b.point))},
-		{name: "strongroom restore", note: "new file", ours: true, turn: ownTurn(b.srv.child, func(ctx context.Context) error {
+		{name: "strongroom restore", note: "new file", ours: true, free: true, turn: ownTurn(b.srv.child, func(ctx context.Context) error {
 			return quiet(ctx, []string{"STRONGROOM_API=" + b.srv.api()}, b.binary, "restore", vmName+"/"+diskName+"@"+b.point, "--output", ourFile)
 		}, ourFile)},
 		{name: "qemu-nbd qcow2 zstd, qemu-img convert", bar: barServed, turn: convertTurn(peer, peerURI)},
