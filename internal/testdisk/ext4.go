@@ -20,7 +20,8 @@ type Disk struct {
 }
 
 // NewExt4 makes an ext4 image of size bytes at path, with files from below
-// roots that hold at least content bytes.
+// roots that hold at least content bytes. The error wraps ErrTooFewFiles when
+// the roots do not hold as much.
 func NewExt4(path string, size, content int64, roots ...string) (*Disk, error) {
 	chosen, err := choose(roots, content)
 	if err != nil {

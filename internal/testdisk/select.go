@@ -1,6 +1,7 @@
 package testdisk
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io/fs"
@@ -10,6 +11,9 @@ import (
 
 // maxFile keeps one file from being most of a small image, in bytes.
 const maxFile = 32 << 20
+
+// ErrTooFewFiles says that the directories hold less than is wanted.
+var ErrTooFewFiles = errors.New("too few files")
 
 type source struct {
 	path string
@@ -33,7 +37,7 @@ func choose(roots []string, want int64) ([]source, error) {
 			return all[:i+1], nil
 		}
 	}
-	return nil, fmt.Errorf("testdisk: the files below %v hold %d bytes, %d are wanted: name more directories", roots, sum, want)
+	return nil, fmt.Errorf("testdisk: %w: those below %v hold %d bytes, %d are wanted: name more directories", ErrTooFewFiles, roots, sum, want)
 }
 
 // candidates lists regular files. What cannot be read is passed over: files of

@@ -1,6 +1,7 @@
 package testdisk
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,7 +83,8 @@ func TestDiff(t *testing.T) {
 }
 
 func TestTooLittleContent(t *testing.T) {
-	if _, err := NewExt4(filepath.Join(t.TempDir(), "a.raw"), 64<<20, 1<<30, t.TempDir()); err == nil {
-		t.Fatal("an image of nothing")
+	_, err := NewExt4(filepath.Join(t.TempDir(), "a.raw"), 64<<20, 1<<30, t.TempDir())
+	if !errors.Is(err, ErrTooFewFiles) {
+		t.Fatalf("an image of nothing: %v", err)
 	}
 }
