@@ -72,6 +72,7 @@ func (c *cut) check(depth int) (states int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("the engine does not open: %w", err)
 	}
+	next := []*cut{inner(), nil}
 	if err := inspect(e, c.m, c.mayDie); err != nil {
 		return 0, errors.Join(err, e.stop())
 	}
@@ -80,21 +81,20 @@ func (c *cut) check(depth int) (states int, err error) {
 			return 0, err
 		}
 	}
-	var after *cut
 	if rng.IntN(3) == 0 {
 		if err = goOn(e, c.m, rng); err == nil && depth > 0 {
-			after = &cut{fs: c.fs.Crash(rng, crashfs.LoseAll), m: c.m.snapshot(), boot: boot, power: true, mayDie: true,
+			next[1] = &cut{fs: c.fs.Crash(rng, crashfs.LoseAll), m: c.m.snapshot(), boot: boot, power: true, mayDie: true,
 				seed: rng.Uint64(), what: "then going on, then a power cut (lose-all)"}
 		}
 	}
 	if err := errors.Join(err, e.stop()); err != nil {
 		return 0, err
 	}
-	for _, next := range []*cut{inner(), after} {
-		if next == nil {
+	for _, c := range next {
+		if c == nil {
 			continue
 		}
-		n, err := next.survive(depth - 1)
+		n, err := c.survive(depth - 1)
 		if states += n; err != nil {
 			return states, err
 		}
@@ -111,14 +111,18 @@ func (c *cut) cutDuringRecovery(rng *rand.Rand, depth, boot int) func() *cut {
 		return func() *cut { return nil }
 	}
 	var made *cut
+	over := false
 	m, after, seed := c.m.snapshot(), c.fs.Ops()+1+rng.Uint64N(60), rng.Uint64()
 	c.fs.Observe(func(at *crashfs.Instant) {
-		if at.Op.Seq == after {
+		if at.Op.Seq == after && !over {
 			made = cutAt(at, m, boot, c.mayDie, seed)
 			made.what = "during the recovery: " + made.what
 		}
 	})
-	return func() *cut { return made }
+	return func() *cut {
+		c.fs.At(func(*crashfs.Instant) { over = true })
+		return made
+	}
 }
 
 // reopenTwice checks that opening an engine that was closed changes nothing.

@@ -82,7 +82,7 @@ func (d *driver) start() error {
 		d.m.sessions = append(d.m.sessions, s)
 	})
 	r := volume.StartRequest{VM: d.vm, Mode: []string{"full", "auto", "auto"}[d.rng.IntN(3)], TTL: time.Hour,
-		Disks:  []volume.DiskSpec{{Name: "vda", Size: bigDisk}, {Name: "vdb", Size: size + int64(d.rng.IntN(2)*70000)}},
+		Disks:  []volume.DiskSpec{{Name: "vda", Size: bigDisk}, {Name: "vdb", Size: grown(size, d.rng)}},
 		Labels: map[string]string{"key": s.key},
 		Blobs:  []catalog.Blob{{Name: "domain.xml", Data: blobOf(s.key)}}}
 	if d.rng.IntN(2) == 0 {
@@ -94,6 +94,14 @@ func (d *driver) start() error {
 	}
 	d.m.set(func() { err = d.m.began(s, st) })
 	return err
+}
+
+// grown is the size or a little more, within reason.
+func grown(size int64, rng *rand.Rand) int64 {
+	if size < 2*smallDisk && rng.IntN(3) == 0 {
+		return size + 70000
+	}
+	return size
 }
 
 func blobOf(key string) []byte { return []byte("<domain>" + key + "</domain>") }
@@ -142,7 +150,7 @@ func (d *driver) write(s *session, k *disk, p []byte, off int64) error {
 // place is a block near one of the disk's edges.
 func (d *driver) place(k *disk) int64 {
 	blocks := (k.want.size + dedup.BlockSize - 1) / dedup.BlockSize
-	if blocks <= 8 {
+	if blocks < dedup.ChunkBlocks {
 		return d.rng.Int64N(blocks)
 	}
 	if d.rng.IntN(2) == 0 {

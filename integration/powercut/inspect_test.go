@@ -106,6 +106,7 @@ func inspectSessions(e *engine, m *model, mayDie bool) error {
 			if err := m.began(s, st); err != nil {
 				return err
 			}
+			s.clean = false // nobody was told that it is safe
 		}
 	}
 	for _, s := range m.sessions {
