@@ -8,7 +8,9 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -16,6 +18,20 @@ import (
 )
 
 const benchBytes = 128 << 20
+
+// cpuTime is what this process has used so far. Throughput per second of it is
+// throughput per core, whatever else the machine is doing.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func reportCore(b *testing.B, bytes int64, since time.Duration) {
+	b.ReportMetric(float64(bytes)/1e6/(cpuTime(b)-since).Seconds(), "MB/s/core")
+}
 
 // realFiles is the content of the Go distribution: source, binaries and
 // archives in about the mix of a system disk.
@@ -104,14 +120,13 @@ func benchPut(b *testing.B, data []byte) {
 	out := make([]Addr, len(data)/BlockSize)
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
-	round := 0
+	round, start := 0, cpuTime(b)
 	for b.Loop() {
-		b.StopTimer()
 		round++
 		distinct(data, round)
-		b.StartTimer()
 		putAll(b, w, data, 2<<20, nil, out)
 	}
+	reportCore(b, int64(round*len(data)), start)
 	st := s.Stats()
 	b.ReportMetric(float64(st.Put.NewBytes)/float64(st.Put.StoredBytes), "ratio")
 }
@@ -154,9 +169,11 @@ func benchAgain(b *testing.B, hint bool, run int) {
 	defer w.Close()
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
+	start := cpuTime(b)
 	for b.Loop() {
 		putAll(b, w, shuffled, 1<<20, hints, out)
 	}
+	reportCore(b, int64(b.N*len(data)), start)
 	st := s.Stats()
 	b.ReportMetric(float64(st.Put.Index)/float64(b.N)/float64(len(out)), "indexed")
 }
@@ -175,6 +192,7 @@ func benchRead(b *testing.B, blocks int, random bool, parallel bool) {
 	b.SetBytes(int64(blocks * BlockSize))
 	b.ReportAllocs()
 	b.ResetTimer()
+	start := cpuTime(b)
 	work := func(next func() bool, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		dst := make([]byte, blocks*BlockSize)
@@ -196,6 +214,7 @@ func benchRead(b *testing.B, blocks int, random bool, parallel bool) {
 		work(b.Loop, 1)
 	}
 	st := s.Stats()
+	reportCore(b, int64(st.ReadBlocks)*BlockSize, start)
 	b.ReportMetric(float64(st.DecodedBytes)/float64(st.ReadBlocks*BlockSize), "decoded/read")
 }
 

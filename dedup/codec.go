@@ -12,41 +12,81 @@ import (
 // codec compresses and decodes frame payloads. It runs as many at once as
 // there are cores; further callers wait, holding only buffers they have anyway.
 type codec struct {
-	enc *zstd.Encoder
-	dec *zstd.Decoder
+	enc  *zstd.Encoder
+	flat *zstd.Encoder // of data whose bytes are all about as frequent: does not try to save on them
+	dec  *zstd.Decoder
 }
 
 func newCodec() (*codec, error) {
 	n := runtime.GOMAXPROCS(0)
-	// The level makes the encoder cut a frame into zstd blocks of 64 KiB, one
-	// per block of ours, which is what decodePrefix relies on for its speed
-	// (not for its correctness). It must come before the window size.
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(frameRaw),
-		zstd.WithEncoderConcurrency(n), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
+	enc, err := newEncoder(n, true)
 	if err != nil {
-		return nil, fmt.Errorf("zstd encoder: %w", err)
+		return nil, err
+	}
+	flat, err := newEncoder(n, false)
+	if err != nil {
+		return nil, err
 	}
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(n), zstd.WithDecodeAllCapLimit(true),
 		zstd.WithDecoderMaxMemory(frameRaw), zstd.WithDecoderMaxWindow(frameRaw))
 	if err != nil {
 		return nil, fmt.Errorf("zstd decoder: %w", err)
 	}
-	return &codec{enc: enc, dec: dec}, nil
+	return &codec{enc: enc, flat: flat, dec: dec}, nil
+}
+
+// newEncoder makes an encoder that also saves on bytes it finds no match for,
+// or not. The level makes it cut a frame into zstd blocks of 64 KiB, one per
+// block of ours, which is what decodePrefix relies on for its speed (not for
+// its correctness); it must come before the window size.
+func newEncoder(n int, literals bool) (*zstd.Encoder, error) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(frameRaw),
+		zstd.WithAllLitEntropyCompression(literals), zstd.WithEncoderConcurrency(n), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
+	if err != nil {
+		return nil, fmt.Errorf("zstd encoder: %w", err)
+	}
+	return enc, nil
 }
 
 func (c *codec) close() {
 	c.enc.Close()
+	c.flat.Close()
 	c.dec.Close()
 }
 
 // encode appends the payload of a frame to b and says with which codec.
 func (c *codec) encode(b, raw []byte) ([]byte, uint16) {
-	start := len(b)
-	out := c.enc.EncodeAll(raw, b)
+	start, enc := len(b), c.enc
+	if isFlat(raw) {
+		enc = c.flat
+	}
+	out := enc.EncodeAll(raw, b)
 	if len(out)-start <= len(raw)*rawRatioNum/rawRatioDen {
 		return out, codecZstd
 	}
 	return append(b, raw...), codecRaw
+}
+
+// isFlat reports whether the bytes of a frame are so evenly distributed that
+// coding them by frequency cannot reach the ratio worth having: encrypted and
+// compressed data, for which trying takes three times as long as the rest of
+// the encoder. It looks at 4096 bytes. Their collision entropy is a lower
+// bound of their entropy; above 7.6 bits of 8 the ratio stays below 1.05.
+func isFlat(raw []byte) bool {
+	const spans, width = 64, 64
+	const limit = (spans * width) * (spans * width) / 194 // 2^-7.6
+	var count [256]uint32
+	for i := range spans {
+		at := i * (len(raw) / spans)
+		for _, c := range raw[at : at+width] {
+			count[c]++
+		}
+	}
+	var sum uint32
+	for _, n := range count {
+		sum += n * n
+	}
+	return sum < limit
 }
 
 var errPayload = errors.New("payload does not decode")

@@ -119,6 +119,28 @@ func TestBombs(t *testing.T) {
 	}
 }
 
+// TestLiteralsCompress stores text without repetition small and random bytes
+// quickly.
+func TestLiteralsCompress(t *testing.T) {
+	c := testCodec(t)
+	digits := randomBytes(frameRaw)
+	if !isFlat(digits) {
+		t.Error("random bytes are not flat")
+	}
+	for i := range digits {
+		digits[i] = "0123456789abcdef"[digits[i]&15]
+	}
+	if isFlat(digits) {
+		t.Error("digits are flat")
+	}
+	if out, id := c.encode(nil, digits); id != codecZstd || len(out) > frameRaw*55/100 {
+		t.Errorf("random digits take %d of %d bytes", len(out), frameRaw)
+	}
+	if _, id := c.encode(nil, randomBytes(frameRaw)); id != codecRaw {
+		t.Error("random bytes are not stored raw")
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	c := testCodec(f)
 	for _, n := range []int{1, 2, 4} {
