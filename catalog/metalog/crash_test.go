@@ -90,8 +90,8 @@ func (l *Log) settledForGood(fs *crashfs.FS) error {
 		return fmt.Errorf("after a power cut behind Open: %w", err)
 	}
 	defer again.Close()
-	if again.next != l.Next() {
-		return fmt.Errorf("a power cut behind Open goes back from record %d to %d", l.next, again.Next())
+	if again.next != l.next {
+		return fmt.Errorf("a power cut behind Open goes back from record %d to %d", l.next, again.next)
 	}
 	return nil
 }
