@@ -38,5 +38,5 @@
 // Server.parents is taken before any engine is called, by the opening of a
 // backup (shared) and the removal of a point (alone). Server.mu, exports.mu,
 // packSizes.mu and burst.mu are leaves: nothing is called under them but, in
-// packSizes, the file system.
+// packSizes, the file system. exports.listing is held while the catalog is read.
 package server

@@ -21,6 +21,10 @@ type exports struct {
 	vols *volume.Manager
 	cat  *catalog.Catalog
 
+	// listing lets one listing be made at a time: it reads every point, and any
+	// client may ask.
+	listing sync.Mutex
+
 	mu     sync.Mutex
 	fenced map[string]string // tokens that are refused for now, and why
 }
@@ -61,6 +65,8 @@ func (x *exports) checkFence(token string) error {
 
 // List implements nbd.Exports: images, newest first.
 func (x *exports) List(context.Context) ([]nbd.Info, error) {
+	x.listing.Lock()
+	defer x.listing.Unlock()
 	points, err := x.cat.Points("")
 	if err != nil {
 		return nil, err

@@ -30,6 +30,7 @@ type world struct {
 	log    *logBuffer
 	stop   context.CancelFunc
 	ended  chan error
+	tokens []string // that must not be in the log
 }
 
 // logBuffer collects log lines.
@@ -87,6 +88,11 @@ func startOn(t *testing.T, dir string, change ...func(*Options)) *world {
 	t.Cleanup(func() {
 		w.client.Close()
 		w.shut()
+		for _, token := range w.tokens {
+			if strings.Contains(log.String(), token) {
+				t.Errorf("the log tells an export's token:\n%s", log)
+			}
+		}
 	})
 	return w
 }
@@ -116,6 +122,9 @@ func (w *world) open(vm string, disks ...api.DiskRequest) api.Backup {
 	b, err := w.client.StartBackup(w.t.Context(), api.BackupRequest{VM: vm, Disks: disks})
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	for _, d := range b.Disks {
+		w.tokens = append(w.tokens, d.Export)
 	}
 	return b
 }
