@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/strongroom-backup/strongroom/internal/units"
+	"github.com/strongroom-backup/strongroom/server/api"
+)
+
+// blobFileMax is more than a server takes; it keeps a wrong path from being
+// read whole.
+const blobFileMax = 16 << 20
+
+func backupRequest(c *cli.Context) (r api.BackupRequest, err error) {
+	r = api.BackupRequest{
+		VM: c.Args().First(), Mode: c.String("mode"), Parent: c.String("parent"),
+		ParentCheckpoint: c.String("parent-checkpoint"), Checkpoint: c.String("checkpoint"),
+	}
+	if r.Disks, err = parseDisks(c.StringSlice("disk")); err != nil {
+		return r, err
+	}
+	if r.Labels, err = parseLabels(c.StringSlice("label")); err != nil {
+		return r, err
+	}
+	if text := c.String("ttl"); text != "" {
+		ttl, err := units.ParseDuration(text)
+		if err != nil || time.Duration(ttl) < time.Second {
+			return r, usagef("--ttl: %q: want a duration of at least 1s, such as 24h or 2d", text)
+		}
+		r.TTLSeconds = int64(time.Duration(ttl) / time.Second)
+	}
+	r.Blobs, err = readBlobs(c.StringSlice("blob"))
+	return r, err
+}
+
+func parseDisks(args []string) (disks []api.DiskRequest, err error) {
+	if len(args) == 0 {
+		return nil, usagef("name at least one disk: --disk vda=10GiB")
+	}
+	for _, a := range args {
+		name, text, ok := strings.Cut(a, "=")
+		size, err := units.ParseSize(text)
+		if !ok || name == "" || err != nil {
+			return nil, usagef("--disk %q: want DISK=SIZE, such as vda=10GiB", a)
+		}
+		disks = append(disks, api.DiskRequest{Disk: name, Size: int64(size)})
+	}
+	return disks, nil
+}
+
+func parseLabels(args []string) (map[string]string, error) {
+	labels := map[string]string{}
+	for _, a := range args {
+		k, v, ok := strings.Cut(a, "=")
+		if _, twice := labels[k]; !ok || k == "" || twice {
+			return nil, usagef("--label %q: want KEY=VALUE, each key once", a)
+		}
+		labels[k] = v
+	}
+	return labels, nil
+}
+
+func readBlobs(args []string) (blobs []api.Blob, err error) {
+	for _, a := range args {
+		name, path, ok := strings.Cut(a, "=")
+		if !ok || name == "" || path == "" {
+			return nil, usagef("--blob %q: want NAME=FILE", a)
+		}
+		data, err := readLimited(path, blobFileMax)
+		if err != nil {
+			return nil, fmt.Errorf("--blob %s: %w", name, err)
+		}
+		blobs = append(blobs, api.Blob{Name: name, Data: data})
+	}
+	return blobs, nil
+}
+
+func readLimited(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s is larger than %s", path, units.Human(limit))
+	}
+	return data, err
+}
