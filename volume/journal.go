@@ -163,6 +163,24 @@ func (j *journal) next(r io.ReaderAt) (record, error) {
 	return rec, nil
 }
 
+// clearRest overwrites what lies behind the last valid record. A power cut may
+// have spared later records than the one it tore, and they would be valid again
+// behind a new record of the same length. The zeros need no sync of their own:
+// one that makes new records durable comes after them.
+func (j *journal) clearRest() error {
+	info, err := j.file.Stat()
+	if err != nil {
+		return err
+	}
+	zeros := make([]byte, max(min(info.Size()-j.end, maxRecord), 0))
+	for at := j.end; at < info.Size(); at += int64(len(zeros)) {
+		if _, err := j.file.WriteAt(zeros[:min(int64(len(zeros)), info.Size()-at)], at); err != nil {
+			return fmt.Errorf("clear the end of a session journal: %w", err)
+		}
+	}
+	return nil
+}
+
 // readFull reads all of p; a file that ends before is errTorn.
 func readFull(r io.ReaderAt, p []byte, at int64) error {
 	n, err := r.ReadAt(p, at)

@@ -27,6 +27,9 @@ const (
 	addrCacheChunks = 2048
 	// keepClosed is how long the outcome of a finished session can be asked for.
 	keepClosed = 7 * 24 * time.Hour
+	// settledAfter is when the last change of an ended session is surely on the disk: every kernel
+	// writes back within a minute. It spares a sync for each of the many at a start.
+	settledAfter = time.Hour
 	// maxClosed bounds the number of finished sessions remembered.
 	maxClosed = 10_000
 	// maxSessions bounds the open ones; each costs descriptors and memory.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
+	"github.com/strongroom-backup/strongroom/internal/atomicfile"
 	"github.com/strongroom-backup/strongroom/internal/ids"
 )
 
@@ -47,6 +48,9 @@ func (m *Manager) recoverSession(id string) (*session, error) {
 		s.dead.Store(&reason)
 		return s, nil
 	}
+	if err := m.settle(f); err != nil {
+		return nil, err
+	}
 	s := &session{m: m, file: *f}
 	if f.State == Committing {
 		if err := s.settleCommit(); err != nil {
@@ -64,6 +68,16 @@ func (m *Manager) recoverSession(id string) (*session, error) {
 		return s, nil
 	}
 	return s, m.removeJournals(s)
+}
+
+// settle makes the state just read durable: a process that was killed may have
+// left it with the kernel only, and nobody may be told of a state that a power
+// cut then takes back.
+func (m *Manager) settle(f *sessionFile) error {
+	if !f.Ended.IsZero() && m.now().Sub(f.Ended) > settledAfter {
+		return nil
+	}
+	return atomicfile.SyncDir(m.fs, m.sessionDir(f.ID))
 }
 
 // settleCommit finds out what became of a commit that a crash interrupted.
@@ -132,7 +146,10 @@ func (s *session) replay() (reason string, err error) {
 			s.describeRest()
 			return fmt.Sprintf("the host restarted while writes to disk %s were acknowledged but not flushed", spec.Disk), nil
 		}
-		if err := d.depend(); err != nil {
+		if err = d.depend(); err == nil {
+			err = d.journal.clearRest()
+		}
+		if err != nil {
 			s.describeRest()
 			return fmt.Sprintf("disk %s: %v", spec.Disk, err), nil
 		}

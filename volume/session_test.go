@@ -360,3 +360,34 @@ func TestFailedJournalSync(t *testing.T) {
 		t.Fatalf("after a restart: %v, want ErrDead", err)
 	}
 }
+
+// TestReportedStateIsDurable: a kill leaves the end of an abort with the kernel
+// only; who was told of it must not meet the session again after a power cut.
+func TestReportedStateIsDurable(t *testing.T) {
+	w := newWorld(t)
+	s, err := w.m.Start(StartRequest{VM: "v", Disks: []DiskSpec{{Name: "d", Size: 1 << 20}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var after *crashfs.FS
+	w.fs.Observe(func(at *crashfs.Instant) {
+		if at.Op.Kind == crashfs.Rename {
+			after = at.Kill()
+		}
+	})
+	if err := w.m.Abort(s.Session); err != nil {
+		t.Fatal(err)
+	}
+	w.stop()
+	for _, boot := range []string{"boot-1", "boot-2"} {
+		w.fs, w.boot = after, boot
+		w.start()
+		if got, err := w.m.Status(s.Session); err != nil || got.State != Aborted {
+			t.Errorf("%s: the session is %s, %v", boot, got.State, err)
+		}
+		after = w.fs.Crash(nil, crashfs.LoseAll)
+		if boot == "boot-1" {
+			w.stop()
+		}
+	}
+}
