@@ -412,6 +412,10 @@ func TestIndexLostOrDamaged(t *testing.T) {
 	data := blocks(count(1, 80)...)
 	addrs, _ := mustPut(t, w, data, nil)
 	w.Close()
+	s.seals.Wait()
+	if p := s.pool.take(); p == nil || s.seal(p) != nil {
+		t.Fatal("the last pack could not be sealed")
+	}
 	closeTest(t, s)
 	names, err := fs.List(indexDir)
 	if err != nil {
@@ -442,19 +446,24 @@ func TestIndexLostOrDamaged(t *testing.T) {
 			fs := fs.Kill()
 			spoil(fs)
 			o := testOptions(t, fs)
-			s, err := Open(o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer closeTest(t, s)
+			s := openTest(t, o)
+			defer func() { closeTest(t, s) }()
 			checkRead(t, s, addrs, data)
 			w := s.NewWriter()
-			defer w.Close()
 			again, r := mustPut(t, w, data, nil)
 			if lost := s.Stats().IndexErrors > 0; !lost && (r.New != 0 || !slices.Equal(again, addrs)) {
 				t.Errorf("put again: %+v", r)
 			}
 			checkRead(t, s, again, data)
+			w.Close()
+			closeTest(t, s)
+
+			s = openTest(t, o) // damage met only in passing is mended by now
+			w = s.NewWriter()
+			defer w.Close()
+			if _, r := mustPut(t, w, data, nil); r.New != 0 || s.Stats().IndexErrors != 0 {
+				t.Errorf("put after another start: %+v, %d errors", r, s.Stats().IndexErrors)
+			}
 		})
 	}
 }

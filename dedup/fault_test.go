@@ -266,6 +266,27 @@ func failOnce(t *testing.T, fault *crashfs.Fault) bool {
 
 func packFile(p string) bool { return strings.HasSuffix(p, ".pack") }
 
+// TestFailedWrite goes on in another pack: behind a failed write there may be
+// anything.
+func TestFailedWrite(t *testing.T) {
+	for _, effect := range []crashfs.Effect{crashfs.Before, crashfs.Short, crashfs.After} {
+		s, fs := newStoreTest(t)
+		w := s.NewWriter()
+		good, _ := mustPut(t, w, blocks(1, 2), nil)
+		fs.Inject(&crashfs.Fault{Match: packOp(crashfs.Write), Effect: effect})
+		if _, err := w.Put(blocks(3, 4), nil, make([]Addr, 2)); !errors.Is(err, syscall.EIO) {
+			t.Errorf("put: %v, want EIO", err)
+		}
+		next, _ := mustPut(t, w, blocks(1, 2, 3, 4), nil)
+		if !slices.Equal(next[:2], good) || next[2].Pack() == good[0].Pack() {
+			t.Errorf("effect %d: blocks at %v before and %v after the failure", effect, good, next)
+		}
+		checkRead(t, s, next, blocks(1, 2, 3, 4))
+		mustSync(t, w)
+		w.Close()
+	}
+}
+
 // TestFailingReads makes reads of packs fail: the error is the caller's, and a
 // look-up that cannot be verified is a miss.
 func TestFailingReads(t *testing.T) {
