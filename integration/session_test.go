@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/strongroom-backup/strongroom/internal/nbdio"
+	"github.com/strongroom-backup/strongroom/internal/qsd"
 	"github.com/strongroom-backup/strongroom/server/api"
 )
 
@@ -137,6 +138,24 @@ func TestCleanRestart(t *testing.T) {
 	}
 	s.must(c.Close())
 	s.commit(b)
+}
+
+// TestRestartsDuringABackup restarts the server in good order while a job runs:
+// an upgrade costs a running backup nothing.
+func TestRestartsDuringABackup(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	g := newGuest(s, "vda", "raw")
+	b := s.start("vm", []*guest{g})
+	s.connect(b)
+	slow := qsd.Backup{Job: job("vda"), Device: "vda", Target: target("vda"), Sync: "full", Speed: 16 << 20}
+	s.must(s.qsd.Transaction(s.ctx, slow.Action()))
+	for _, copied := range []int64{4 << 20, 16 << 20} {
+		s.must(s.qsd.Progressed(s.ctx, job("vda"), copied), s.srv.Stop(s.ctx), s.srv.Start(s.ctx))
+	}
+	s.must(s.qsd.SetSpeed(s.ctx, job("vda"), 0), s.qsd.Wait(s.ctx, job("vda")))
+	s.disconnect(b)
+	s.same("vm", "vda", s.commit(b).Point, g.model.Path)
 }
 
 // TestSecondServerIsRefused: one data directory, one server.
