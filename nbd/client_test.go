@@ -196,6 +196,8 @@ func (c *client) get64() uint64 { c.t.Helper(); return binary.BigEndian.Uint64(c
 // gone waits for the server to close the connection without another byte.
 func (c *client) gone() {
 	c.t.Helper()
+	// Sooner than the handshake timeout, which must not be what ends it.
+	_ = c.SetReadDeadline(time.Now().Add(8 * time.Second))
 	b, err := io.ReadAll(c)
 	if len(b) > 0 {
 		c.t.Fatalf("server sent %d bytes (%x) instead of closing", len(b), b[:min(len(b), 64)])

@@ -48,6 +48,7 @@ type conn struct {
 	got      int64     // bytes received when there is no TLS
 	lastRead time.Time // when the last bytes arrived
 	armed    time.Time // the read deadline set, zero for unknown
+	ahead    int       // bytes worth reading before they are needed
 
 	structured bool
 	allocation bool // base:allocation was selected

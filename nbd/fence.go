@@ -89,9 +89,11 @@ func (c *conn) more(dst []byte, need int, mid bool) (int, error) {
 		if err := c.arm(mid); err != nil {
 			return 0, err
 		}
+		ahead := c.ahead
 		if c.mark.Load() != nil {
-			dst = dst[:need] // do not run ahead of the fence
+			ahead = 0 // do not run past the fence
 		}
+		dst = dst[:min(len(dst), max(need, ahead))]
 		n, err := c.rw.Read(dst)
 		if n > 0 {
 			c.got += int64(n)

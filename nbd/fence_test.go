@@ -3,6 +3,7 @@ package nbd_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -212,14 +213,21 @@ func TestFenceKillsAClientThatDoesNotRead(t *testing.T) {
 
 // A sibling in the middle of heavy work is neither hurt nor waited for long.
 func TestFenceOnABusySibling(t *testing.T) {
+	for _, size := range []uint32{100, 1000, 100_000} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) { fenceOnABusySibling(t, size) })
+	}
+}
+
+func fenceOnABusySibling(t *testing.T, size uint32) {
 	w := newWorld(t, nil)
 	a := w.simple("e")
+	payload := pattern(int(size), 1)
 	var stop atomic.Bool
 	sent := make(chan int, 1)
 	go func() {
 		n := 0
 		for ; !stop.Load(); n++ {
-			b := cat(be32(0x25609513), be16(0), be16(cmdWrite), be64(uint64(n)), be64(0), be32(100_000), pattern(100_000, byte(n)))
+			b := cat(be32(0x25609513), be16(0), be16(cmdWrite), be64(uint64(n)), be64(0), be32(size), payload)
 			if _, err := a.Conn.Write(b); err != nil {
 				t.Error(err)
 				break

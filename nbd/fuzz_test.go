@@ -27,7 +27,10 @@ func (c *memoryConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (c *memoryConn) Write(p []byte) (int, error)      { c.check.out = append(c.check.out, p...); return len(p), nil }
+func (c *memoryConn) Write(p []byte) (int, error) {
+	c.check.out = append(c.check.out, p...)
+	return len(p), nil
+}
 func (c *memoryConn) Close() error                     { return nil }
 func (c *memoryConn) LocalAddr() net.Addr              { return memoryAddr{} }
 func (c *memoryConn) RemoteAddr() net.Addr             { return memoryAddr{} }

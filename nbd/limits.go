@@ -42,9 +42,13 @@ const (
 
 // Sizes and times inside the server.
 const (
-	// streamBuffer holds many small requests and costs a large write only one
-	// short extra copy.
+	// streamBuffer holds many small requests, read at once.
 	streamBuffer = 64 << 10
+	// largeWrite and aheadOfLarge keep the payloads of a client that sends large
+	// writes out of the stream's buffer: after a large write only so much is
+	// read with the next header, the payload goes straight to its own buffer.
+	largeWrite   = 16 << 10
+	aheadOfLarge = 512
 	// replyScratch gathers reply headers and small data for one system call.
 	replyScratch = 64 << 10
 	// replyInline is the largest data copied into the scratch rather than
@@ -76,7 +80,7 @@ const (
 	fenceSettle = 5 * time.Millisecond
 	// drainWrite is how long the last replies of a drained connection may
 	// take to be written.
-	drainWrite = 5 * time.Second
+	drainWrite = 3 * time.Second
 	// linger is how long a closed connection's input is read away, so that
 	// the kernel does not answer with a reset that destroys the last replies.
 	linger = 500 * time.Millisecond

@@ -2,9 +2,11 @@ package nbd_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -167,6 +169,43 @@ func TestList(t *testing.T) {
 	if got, want := l[1].data, cat(be32(2), []byte("ro")); l[1].rep != repServer || !bytes.Equal(got, want) {
 		t.Errorf("second export %q", got)
 	}
+}
+
+func TestListIsBounded(t *testing.T) {
+	many := make(manyExports, 10_050)
+	srv, err := nbd.New(nbd.Options{Exports: many})
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, far := net.Pipe()
+	served := later(func() { srv.ServeConn(far) })
+	c := adopt(t, near).hello(fixed)
+	sent := later(func() { c.option(optList, nil) })
+	if l := c.answers(optList); len(l) != 10_001 {
+		t.Errorf("%d replies, want 10000 exports and ACK", len(l))
+	}
+	<-sent
+	c.Close()
+	<-served
+}
+
+// manyExports lists as many exports as it is long and serves none.
+type manyExports []struct{}
+
+func (m manyExports) List(context.Context) ([]nbd.Info, error) {
+	l := make([]nbd.Info, len(m))
+	for i := range l {
+		l[i].Name = fmt.Sprint(i)
+	}
+	return l, nil
+}
+
+func (manyExports) Stat(context.Context, string) (nbd.Info, int64, error) {
+	return nbd.Info{}, 0, nbd.ErrUnknownExport
+}
+
+func (manyExports) Open(context.Context, string) (nbd.Device, nbd.Info, error) {
+	return nil, nbd.Info{}, nbd.ErrUnknownExport
 }
 
 func TestListLeavesOutImpossibleNames(t *testing.T) {

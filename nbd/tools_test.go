@@ -344,7 +344,7 @@ h.shutdown()
 func TestToolNaivePythonClient(t *testing.T) {
 	w := newWorld(t, nil)
 	for flags, n := range map[int]int{3: 10, 1: 134} {
-		tool(t, "python3", "-c", fmt.Sprintf(`
+		tool(t, "/usr/bin/python3", "-c", fmt.Sprintf(`
 import socket, struct
 s = socket.socket(socket.AF_UNIX); s.connect(%q)
 def recv(n):

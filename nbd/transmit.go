@@ -15,6 +15,7 @@ func (c *conn) transmit(a *admitted) {
 	c.free = make(chan *request, c.srv.limits.InFlight)
 	c.out.c = c
 	c.in.more = c.more
+	c.ahead = streamBuffer
 	c.lastRead = time.Now()
 	c.transmitting.Store(true)
 	_ = c.raw.SetDeadline(time.Time{})
@@ -35,9 +36,8 @@ func (c *conn) end(err error) error {
 	} else {
 		c.raw.Close()
 	}
-	c.work.Wait()
 	for range c.made {
-		<-c.free
+		<-c.free // every request has left the device and been answered
 	}
 	if polite {
 		c.hangUp()
@@ -159,6 +159,9 @@ func (c *conn) refuse(r *request, e errno, why string) {
 // is refused. Memory is only allocated once the budget has room for it.
 func (c *conn) payload(r *request, keep bool) error {
 	n := int(r.length)
+	if c.ahead = streamBuffer; n >= largeWrite {
+		c.ahead = aheadOfLarge
+	}
 	c.lastRead = r.start // a wait for a slot is not the client's fault
 	if !keep {
 		return c.in.discard(n)
