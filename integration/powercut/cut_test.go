@@ -33,7 +33,7 @@ func cutAt(at *crashfs.Instant, m *model, boot int, mayDie bool, seed uint64) *c
 	c := &cut{m: m.snapshot(), boot: boot, mayDie: mayDie, seed: seed}
 	if rng.IntN(10) < 3 {
 		c.what = fmt.Sprintf("kill at operation %d (%v)", at.Op.Seq, at.Op)
-		c.fs = at.Kill()
+		c.fs = at.KillDuring(rng)
 		return c
 	}
 	p := crashfs.Random
@@ -72,9 +72,12 @@ func (c *cut) check(depth int) (states int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("the engine does not open: %w", err)
 	}
-	next := []*cut{inner(), nil}
+	next := []*cut{inner()}
 	if err := inspect(e, c.m, c.mayDie); err != nil {
 		return 0, errors.Join(err, e.stop())
+	}
+	if depth > 0 && rng.IntN(4) == 0 { // what was seen must not be taken back
+		next = append(next, c.loseAll("once it was looked at", rng))
 	}
 	if rng.IntN(4) == 0 {
 		if e, err = c.reopenTwice(e, boot); err != nil {
@@ -83,8 +86,7 @@ func (c *cut) check(depth int) (states int, err error) {
 	}
 	if rng.IntN(3) == 0 {
 		if err = goOn(e, c.m, rng); err == nil && depth > 0 {
-			next[1] = &cut{fs: c.fs.Crash(rng, crashfs.LoseAll), m: c.m.snapshot(), boot: boot, power: true, mayDie: true,
-				seed: rng.Uint64(), what: "then going on, then a power cut (lose-all)"}
+			next = append(next, c.loseAll("then going on", rng))
 		}
 	}
 	if err := errors.Join(err, e.stop()); err != nil {
@@ -100,6 +102,15 @@ func (c *cut) check(depth int) (states int, err error) {
 		}
 	}
 	return states, nil
+}
+
+// loseAll is a power cut of the running engine.
+func (c *cut) loseAll(when string, rng *rand.Rand) *cut {
+	after := &cut{boot: c.boot + 1, power: true, mayDie: true, seed: rng.Uint64(), what: when + ", a power cut (lose-all)"}
+	c.fs.At(func(at *crashfs.Instant) {
+		after.fs, after.m = at.Crash(rng, crashfs.LoseAll), c.m.snapshot()
+	})
+	return after
 }
 
 func bootID(n int) string { return fmt.Sprintf("boot-%d", n) }

@@ -75,6 +75,36 @@ func (fs *FS) Kill() *FS {
 // Kill is FS.Kill at the instant.
 func (at *Instant) Kill() *FS { return at.fs.kill() }
 
+// KillDuring is Kill in the middle of the instant's operation: of a write, the
+// kernel may have taken only the first pages.
+func (at *Instant) KillDuring(rng *rand.Rand) *FS {
+	clone := at.fs.kill()
+	if at.Op.Kind == Write && at.Op.Err == nil && at.Op.Len > 0 {
+		if n := clone.find(clone.root, at.Op.Inode); n != nil {
+			clone.used -= n.allocated
+			n.shorten(rng.Int64N(at.Op.Len/pageSize+1) * pageSize)
+			n.allocated = n.cur.allocated()
+			clone.used += n.allocated
+		}
+	}
+	return clone
+}
+
+// find looks for a file by its number.
+func (fs *FS) find(dir *inode, no uint64) *inode {
+	for _, n := range dir.dir.cur {
+		if n.no == no {
+			return n
+		}
+		if n.dir != nil {
+			if found := fs.find(n, no); found != nil {
+				return found
+			}
+		}
+	}
+	return nil
+}
+
 // powerCut builds the state after a power cut.
 type powerCut struct {
 	rng   *rand.Rand
@@ -224,8 +254,6 @@ func (c *powerCut) dirChoice(path string, changes int) *dirChoice {
 // keeps decides one change.
 func (c *powerCut) keeps(op entryOp, ch *dirChoice) bool {
 	switch added, pending := c.kept[op.pair]; {
-	case op.lost:
-		return false
 	case pending && !added: // the new name is not there, so the old one is
 		ch.left = 0
 		return false

@@ -169,6 +169,31 @@ func TestKillKeepsWritesAndForgetsLocks(t *testing.T) {
 	}
 }
 
+func TestKillDuringWrite(t *testing.T) {
+	fs, rng, seen := New(), seeded(t), map[int]int{}
+	durable(t, fs, "f", "old")
+	f, err := fs.OpenReadWrite("f", vfs.WriteCategoryUnspecified)
+	must(t, err)
+	fs.Observe(func(at *Instant) {
+		for range 100 {
+			clone := at.KillDuring(rng)
+			got := text(t, clone, "f")
+			if want := "old" + strings.Repeat("x", len(got)-3); got != want {
+				t.Fatalf("the file holds %.20q…", got)
+			}
+			seen[len(got)-3]++
+			if u, _ := clone.GetDiskUsage("/"); u.UsedBytes != uint64(len(got)+pageSize-1)/pageSize*pageSize {
+				t.Fatalf("%d bytes take %d", len(got), u.UsedBytes)
+			}
+		}
+	})
+	_, err = f.WriteAt([]byte(strings.Repeat("x", 3*pageSize)), 3)
+	must(t, err)
+	if keys := slices.Sorted(maps.Keys(seen)); !slices.Equal(keys, []int{0, pageSize, 2 * pageSize, 3 * pageSize}) {
+		t.Errorf("lengths %v were written", keys)
+	}
+}
+
 func TestClonesAreIndependent(t *testing.T) {
 	rng := seeded(t)
 	for name, clone := range map[string]func(*FS) *FS{

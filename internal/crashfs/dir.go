@@ -17,7 +17,6 @@ type entryOp struct {
 	seq     uint64 // order over the whole file system
 	pair    uint64 // on the removing half of a rename across directories: seq of the adding half
 	changes []entryChange
-	lost    bool
 }
 
 // entryChange binds a name; a nil inode unbinds it.
@@ -54,21 +53,11 @@ func bind(names map[string]*inode, c entryChange) {
 
 func (d *directory) sync() {
 	for _, op := range d.pending {
-		if op.lost {
-			continue
-		}
 		for _, c := range op.changes {
 			bind(d.dur, c)
 		}
 	}
 	d.pending = nil
-}
-
-func (d *directory) drop() {
-	d.pending = slices.Clone(d.pending)
-	for i := range d.pending {
-		d.pending[i].lost = true
-	}
 }
 
 // names lists the entries in an order that is stable but not sorted, as no

@@ -32,7 +32,8 @@
 // all.
 //
 // Kill clones the file system as the next process finds it after SIGKILL:
-// every write is there, but what was not synced still is not.
+// every write is there, but what was not synced still is not. KillDuring cuts
+// the last write short, as a signal between two pages of it does.
 //
 // # Faults
 //

@@ -12,9 +12,11 @@ const (
 	After
 	// Short: a write puts half of its bytes; anything else does nothing.
 	Short
-	// DropDirty: a sync forgets what was dirty though readers still see it,
-	// so that the next sync succeeds and saves nothing of it. Anything else
-	// does nothing. This is what Linux does after a failed write-back.
+	// DropDirty: a file's sync forgets what was dirty though readers still see
+	// it, so that the next sync succeeds and saves nothing of it. Anything else
+	// does nothing. This is what Linux does after a failed write-back. (Names
+	// are not lost in this way: a journal that cannot be written makes the
+	// whole file system read-only, for which see Sticky.)
 	DropDirty
 )
 

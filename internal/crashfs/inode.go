@@ -56,6 +56,20 @@ func (n *inode) write(p []byte, off int64) {
 	n.mtime = time.Now()
 }
 
+// shorten takes back all but the first keep bytes of the last write.
+func (n *inode) shorten(keep int64) {
+	last := n.pending[len(n.pending)-1]
+	n.pending = n.pending[: len(n.pending)-1 : len(n.pending)-1]
+	if keep > 0 {
+		last.data = last.data[:min(keep, int64(len(last.data)))]
+		n.pending = append(n.pending, last)
+	}
+	n.cur = n.dur.share().mutable()
+	for _, w := range n.pending {
+		n.cur.writeAt(w.data, w.off)
+	}
+}
+
 // truncate empties the file, as opening with O_TRUNC does. The truncation
 // itself is taken as durable: only lock files are ever truncated.
 func (n *inode) truncate() {
@@ -78,12 +92,10 @@ func (n *inode) sync() {
 
 // drop is a failed sync that forgets what was dirty while readers still see it.
 func (n *inode) drop() {
-	if n.dir != nil {
-		n.dir.drop()
-		return
+	if n.dir == nil {
+		n.gated = true
+		n.restate(dirty, lost)
 	}
-	n.gated = true
-	n.restate(dirty, lost)
 }
 
 // restate copies the list, for clones may hold the old one.
