@@ -112,11 +112,14 @@ func (d *Dir) ensureGroup(name string) error {
 	if d.groups[name] {
 		return nil
 	}
-	if err := d.fs.MkdirAll(d.fs.PathJoin(d.packs(), name), 0o700); err != nil {
+	dir := d.fs.PathJoin(d.packs(), name)
+	if err := d.fs.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	if err := atomicfile.SyncDir(d.fs, d.packs()); err != nil {
-		return err
+		// A later sync may succeed and still not bring back what this one
+		// dropped; a directory made anew is there to be synced again.
+		return errors.Join(err, d.fs.Remove(dir))
 	}
 	d.groups[name] = true
 	return nil
