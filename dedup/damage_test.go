@@ -8,7 +8,10 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/strongroom-backup/strongroom/internal/crashfs"
 	"github.com/strongroom-backup/strongroom/tier"
@@ -335,16 +338,16 @@ func TestForgedFrames(t *testing.T) {
 	fs := crashfs.New()
 	s := openTest(t, testOptions(t, fs))
 	w := s.NewWriter()
-	evil := bytes.Clone(block(3)) // incompressible: it is stored as it is
-	h := frameHeader{count: 1, codec: codecRaw, payload: BlockSize, slots: [4]uint16{0, slotUnused, slotUnused, slotUnused}, pack: 1, hashes: [4]Hash{{1}}}
+	evil := bytes.Clone(block(3))               // incompressible: it is stored as it is
+	payload, _ := s.codec.encode(nil, block(5)) // decodes well; only the hash is not the block's
+	h := frameHeader{count: 1, codec: codecZstd, payload: uint32(len(payload)), slots: [4]uint16{0, slotUnused, slotUnused, slotUnused},
+		pack: 1, hashes: [4]Hash{{1}}, crc: crc(payload)}
 	var forged []Addr
-	for at := 0; at+frameHeaderSize(1)+1000 < BlockSize; at += BlockSize / 8 {
-		small := h
-		small.codec, small.payload = codecZstd, 1000
-		small.crc = crc(evil[at+frameHeaderSize(1) : at+frameHeaderSize(1)+1000])
-		small.slots[0] = uint16(at / 1000)
-		small.put(evil[at : at+frameHeaderSize(1)])
-		forged = append(forged, MakeAddr(1, small.slots[0]))
+	for at := 0; at < BlockSize; at += BlockSize / 8 {
+		h.slots[0] = uint16(at / 1000)
+		h.put(evil[at : at+frameHeaderSize(1)])
+		copy(evil[at+frameHeaderSize(1):], payload)
+		forged = append(forged, MakeAddr(1, h.slots[0]))
 	}
 	a, _ := mustPut(t, w, evil, nil)
 	b, _ := mustPut(t, w, block(6), nil)
@@ -468,6 +471,58 @@ func TestIndexLostOrDamaged(t *testing.T) {
 	}
 }
 
+// TestIndexDamagedAtRun meets damage in a look-up, long after Open.
+func TestIndexDamagedAtRun(t *testing.T) {
+	fs := crashfs.New()
+	s := openTest(t, testOptions(t, fs))
+	w := s.NewWriter()
+	data := blocks(count(1, 80)...)
+	addrs, _ := mustPut(t, w, data, nil)
+	w.Close()
+	s.seals.Wait()
+	for i := range uint16(2000) { // so that the table has many blocks
+		key := blockKey(&Hash{byte(i), byte(i >> 8), 7})
+		must(t, s.index.db.Set(key[:], appendBlockValue(nil, MakeAddr(1, 0)), pebble.NoSync))
+	}
+	closeTest(t, s)
+	names, err := fs.List(indexDir)
+	must(t, err)
+	for _, name := range names {
+		if p := path.Join(indexDir, name); strings.HasSuffix(name, ".sst") {
+			bad := readFile(t, fs, p)
+			for at := len(bad) / 4; at < len(bad)/2; at += 100 {
+				bad[at] ^= 0x40
+			}
+			writeFile(t, fs, p, bad)
+		}
+	}
+	s = openTest(t, testOptions(t, fs))
+	w = s.NewWriter()
+	slices.Reverse(addrs)
+	backwards := make([]uint64, 80)
+	for i := range backwards {
+		backwards[i] = 80 - uint64(i)
+	}
+	_, r := mustPut(t, w, blocks(backwards...), nil)
+	if s.Stats().IndexErrors == 0 || r.New == 0 || r.Index == 0 {
+		t.Errorf("%d index errors, %+v: the test damages nothing or too much", s.Stats().IndexErrors, r)
+	}
+	checkRead(t, s, addrs, blocks(backwards...))
+	w.Close()
+	closeTest(t, s)
+
+	o := testOptions(t, fs)
+	var why error
+	o.Events.IndexRebuilt = func(err error) { why = err }
+	s = openTest(t, o)
+	defer closeTest(t, s)
+	w = s.NewWriter()
+	defer w.Close()
+	if _, r := mustPut(t, w, blocks(backwards...), nil); r.New != 0 || s.Stats().IndexErrors != 0 || why == nil {
+		t.Errorf("after a restart: %+v, %d index errors, rebuilt because %v", r, s.Stats().IndexErrors, why)
+	}
+}
+
 func otherStoresIndex(t *testing.T, fs *crashfs.FS) {
 	must(t, fs.RemoveAll(indexDir))
 	x, _, err := openIndex(indexOptions{fs: fs, dir: indexDir, store: [16]byte{9}, cacheBytes: 1 << 20, logger: quietLogger{}})
@@ -482,6 +537,32 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestUnreadablePackAtOpen opens all the same.
+func TestUnreadablePackAtOpen(t *testing.T) {
+	d := newDamageable(t)
+	s := openTest(t, testOptions(t, d.fs))
+	w := s.NewWriter()
+	addrs, _ := mustPut(t, w, block(20), nil)
+	w.Close()
+	closeTest(t, s)
+	must(t, d.fs.RemoveAll(indexDir))
+	sick := &crashfs.Fault{Match: func(op crashfs.Op) bool { return op.Kind == crashfs.Read && op.Path == packPath(1) }, Sticky: true}
+	d.fs.Inject(sick)
+	s = openTest(t, testOptions(t, d.fs))
+	checkRead(t, s, addrs, block(20))
+	if err := s.Read(d.addrs[:1], make([]byte, BlockSize)); !errors.Is(err, syscall.EIO) {
+		t.Errorf("read of the sick pack: %v", err)
+	}
+	if s.Stats().DamagedBlocks == 0 {
+		t.Error("the sick pack was not reported")
+	}
+	closeTest(t, s)
+	d.fs.Heal()
+	s = openTest(t, testOptions(t, d.fs))
+	defer closeTest(t, s)
+	checkRead(t, s, d.addrs, blocks(goldenContent...))
 }
 
 // TestMissingPack is told about and does not keep the rest from working.

@@ -17,6 +17,9 @@ var (
 	ErrNewerFormat = errors.New("pack was written by a newer version")
 )
 
+// errForeign is under the error about a pack that another store wrote.
+var errForeign = errors.New("not this store's")
+
 // noSlot is the Slot of a DamageError that concerns a whole pack.
 const noSlot = -1
 

@@ -19,6 +19,9 @@ func (s *Store) Read(addrs []Addr, dst []byte) error {
 	defer s.spans.Put(sp)
 	sp.view = view{}
 	sp.single = len(addrs) == 1
+	// Decoding may spoil bytes behind a piece: those are filled later, and none
+	// lie behind what the caller asked for.
+	dst = dst[:len(dst):len(dst)]
 	for i := 0; i < len(addrs); {
 		n := 0
 		for i+n < len(addrs) && addrs[i+n] == 0 {

@@ -39,10 +39,24 @@ func (s *Store) recover() error {
 	var g errgroup.Group
 	g.SetLimit(2 * runtime.GOMAXPROCS(0))
 	for _, id := range todo {
-		g.Go(func() error { return r.pack(id) })
+		g.Go(func() error { return r.judge(id, r.pack(id)) })
 	}
 	return g.Wait()
 }
+
+// judge lets a store open though a pack cannot be read: its blocks are errors
+// when they are read, and no dedup hits. Only what a person must decide, or a
+// block index that takes nothing, keeps it closed.
+func (r *recovery) judge(id tier.ID, err error) error {
+	if err == nil || errors.Is(err, ErrNewerFormat) || errors.Is(err, errForeign) || errors.Is(err, errIndexWrite) {
+		return err
+	}
+	r.store.damage(damagedPack(id.Pack, id.Gen, 0, "the pack cannot be looked at: %v", err))
+	return nil
+}
+
+// errIndexWrite is under errors of the block index met while packs are indexed.
+var errIndexWrite = errors.New("block index cannot be written")
 
 // newestPacks lists the packs in order, each in its newest generation.
 func (s *Store) newestPacks() ([]tier.ID, error) {
@@ -102,8 +116,9 @@ func (r *recovery) pack(id tier.ID) error {
 		return err
 	}
 	synced, noted, err := r.note(id)
+	begun := false
 	if err == nil {
-		err = s.checkHeader(id, file)
+		begun, err = s.checkHeader(id, file)
 	}
 	if err != nil {
 		return errors.Join(err, file.Close())
@@ -112,11 +127,16 @@ func (r *recovery) pack(id tier.ID) error {
 		return r.givenUp(id, file, synced)
 	}
 	t, err := s.readTOC(id, file)
-	if err == nil {
+	switch {
+	case err == nil:
+		if !begun {
+			s.headerDamage(id)
+		}
 		return r.index(id, file, t)
-	}
-	if !isDamage(err) {
+	case !isDamage(err):
 		return errors.Join(err, file.Close())
+	case !begun:
+		_ = s.writeHeader(newOpenPack(id, file, 0, nil)) // on a full disk the pack goes without
 	}
 	return r.unsealed(id, file)
 }
@@ -177,7 +197,10 @@ func (r *recovery) index(id tier.ID, file tier.File, t *toc) error {
 		s.open.put(p)
 		return nil // given up, reported by its event; the store works without it
 	}
-	return errors.Join(s.index.addPack(id.Pack, id.Gen, t), file.Close())
+	if err := s.index.addPack(id.Pack, id.Gen, t); err != nil {
+		return errors.Join(fmt.Errorf("%w: %w", errIndexWrite, err), file.Close())
+	}
+	return file.Close()
 }
 
 // unsealed goes on with a pack that was parked by a clean shutdown, and seals
@@ -224,12 +247,6 @@ func (r *recovery) seal(id tier.ID, file tier.File, sc scanned) error {
 	size, err := file.Size()
 	if err != nil {
 		return err
-	}
-	if size < packHeaderSize { // never begun: a spare, or a power cut took the first write
-		if err := s.writeHeader(p); err != nil {
-			return err
-		}
-		size = packHeaderSize
 	}
 	p.torn = size != sc.end
 	if sc.damaged > 0 {

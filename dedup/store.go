@@ -153,7 +153,7 @@ func newStore(o Options, c *codec) *Store {
 	s.batches.New = func() any { return newBatch(s) }
 	s.spans.New = func() any { return newSpan(s) }
 	for i := range s.frameBufs {
-		s.frameBufs[i].New = func() any { return &frameBuf{data: make([]byte, (i+1)*BlockSize)} }
+		s.frameBufs[i].New = func() any { return &frameBuf{data: make([]byte, (i+1)*BlockSize, (i+1)*BlockSize+decodeSlack)} }
 	}
 	return s
 }

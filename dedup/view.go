@@ -114,26 +114,31 @@ func (s *Store) readTOCCopies(id tier.ID, file tier.File, f footer) (*toc, error
 }
 
 // checkHeader refuses a pack of a newer format or another store. A damaged
-// header is reported and passed over: all it says is known from the name.
-func (s *Store) checkHeader(id tier.ID, file tier.File) error {
+// header is reported and passed over: all it says is known from the name. begun
+// is false when there is no header, as in a spare and after a power cut.
+func (s *Store) checkHeader(id tier.ID, file tier.File) (begun bool, err error) {
 	var b [packHeaderSize]byte
-	if err := readFull(file, b[:], 0); errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil // it has no frame either
+	if err := readFull(file, b[:], 0); errors.Is(err, io.ErrUnexpectedEOF) || err == nil && isZero(b[:]) {
+		return false, nil
 	} else if err != nil {
-		return err
+		return false, err
 	}
 	h, err := parsePackHeader(b[:])
 	switch {
 	case errors.Is(err, ErrNewerFormat):
-		return fmt.Errorf("%v: %w", id, err)
+		return true, fmt.Errorf("%v: %w", id, err)
 	case err != nil:
-		s.damage(damagedPack(id.Pack, id.Gen, 0, "the pack header is damaged"))
-		return nil
+		s.headerDamage(id)
+		return true, nil
 	case h.store != s.opts.StoreID || h.pack != id.Pack || h.gen != id.Gen:
-		return fmt.Errorf("the file named %v is pack %d generation %d of store %x; this store is %x: take it out of the tier",
-			id, h.pack, h.gen, h.store, s.opts.StoreID)
+		return true, fmt.Errorf("the file named %v is %w: pack %d generation %d of store %x, and this store is %x: take it out of the tier",
+			id, errForeign, h.pack, h.gen, h.store, s.opts.StoreID)
 	}
-	return nil
+	return true, nil
+}
+
+func (s *Store) headerDamage(id tier.ID) {
+	s.damage(damagedPack(id.Pack, id.Gen, 0, "the pack header is damaged"))
 }
 
 // damage counts and reports wrong bytes and returns the error. A damaged block
