@@ -68,8 +68,11 @@ func OpenManager(o Options) (*Manager, error) {
 	if err := m.fs.MkdirAll(m.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make session folder: %w", err)
 	}
-	if err := atomicfile.SyncDir(m.fs, m.fs.PathDir(m.dir)); err != nil {
-		return nil, err
+	// Of its own name, and of the sessions' that a killed process left with the kernel.
+	for _, dir := range []string{m.fs.PathDir(m.dir), m.dir} {
+		if err := atomicfile.SyncDir(m.fs, dir); err != nil {
+			return nil, err
+		}
 	}
 	if err := m.recoverAll(); err != nil {
 		return nil, err
