@@ -43,8 +43,8 @@ func nullWorld(b *testing.B) *world {
 	return newWorld(b, func(o *nbd.Options) { o.Exports = nullExports{} })
 }
 
-// BenchmarkFio compares with nbdkit's null plugin, one after the other in the
-// same run. The ratio is ours to nbdkit's; above 1 is better.
+// BenchmarkFio compares with nbdkit's null plugin, in turns, and takes the best
+// of each: use -benchtime 5x. The ratio is ours to nbdkit's; above 1 is better.
 func BenchmarkFio(b *testing.B) {
 	w := nullWorld(b)
 	b.Chdir(b.TempDir())
@@ -56,18 +56,18 @@ func BenchmarkFio(b *testing.B) {
 	defer func() { _ = kit.Process.Signal(os.Interrupt); _ = kit.Wait() }()
 	eventually(b, "nbdkit listens", func() bool { _, err := os.Stat(sock); return err == nil })
 	for _, k := range []struct{ rw, bs, depth, total string }{
-		{"write", "1m", "16", "8g"}, {"read", "1m", "16", "8g"},
-		{"randwrite", "64k", "16", "4g"}, {"randread", "64k", "16", "4g"},
-		{"randwrite", "4k", "64", "500m"}, {"randread", "4k", "64", "500m"}, {"randread", "4k", "1", "60m"},
+		{"write", "1m", "16", "4g"}, {"read", "1m", "16", "4g"},
+		{"randwrite", "64k", "16", "2g"}, {"randread", "64k", "16", "2g"},
+		{"randwrite", "4k", "64", "200m"}, {"randread", "4k", "64", "200m"}, {"randread", "4k", "1", "40m"},
 	} {
 		b.Run(fmt.Sprintf("%s-%s-qd%s", k.rw, k.bs, k.depth), func(b *testing.B) {
 			var ours, theirs float64
 			for range b.N {
-				ours += fio(b, w.uri("null"), k.rw, k.bs, k.depth, k.total)
-				theirs += fio(b, "nbd+unix:///?socket="+sock, k.rw, k.bs, k.depth, k.total)
+				ours = max(ours, fio(b, w.uri("null"), k.rw, k.bs, k.depth, k.total))
+				theirs = max(theirs, fio(b, "nbd+unix:///?socket="+sock, k.rw, k.bs, k.depth, k.total))
 			}
-			b.ReportMetric(ours/float64(b.N), "MiB/s")
-			b.ReportMetric(theirs/float64(b.N), "nbdkit-MiB/s")
+			b.ReportMetric(ours, "MiB/s")
+			b.ReportMetric(theirs, "nbdkit-MiB/s")
 			b.ReportMetric(ours/theirs, "ratio")
 			b.ReportMetric(0, "ns/op")
 		})
