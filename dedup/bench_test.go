@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -223,6 +224,31 @@ func BenchmarkReadSeq256K(b *testing.B)           { benchRead(b, 4, false, false
 func BenchmarkReadSeq64K(b *testing.B)            { benchRead(b, 1, false, false) }
 func BenchmarkReadRandom64K(b *testing.B)         { benchRead(b, 1, true, false) }
 func BenchmarkReadRandom64KInFlight(b *testing.B) { benchRead(b, 1, true, true) }
+
+// BenchmarkDecodeBlock decodes one block out of a frame, by prefix: each place
+// in turn.
+func BenchmarkDecodeBlock(b *testing.B) {
+	for want := 1; want <= FrameBlocks; want++ {
+		b.Run(fmt.Sprintf("place%d", want-1), func(b *testing.B) {
+			c, data := testCodec(b), realFiles()
+			var frames [][]byte
+			for off := 0; off < len(data); off += frameRaw {
+				if payload, id := c.encode(nil, data[off:off+frameRaw]); id == codecZstd {
+					frames = append(frames, payload)
+				}
+			}
+			dst := make([]byte, want*BlockSize)
+			b.ResetTimer()
+			start := cpuTime(b)
+			for i := 0; b.Loop(); i++ {
+				if err := c.decode(codecZstd, frames[i%len(frames)], dst, FrameBlocks); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64((cpuTime(b)-start).Microseconds())/float64(b.N), "core-µs")
+		})
+	}
+}
 
 func BenchmarkBlockHash(b *testing.B) {
 	h, block := newHasher([32]byte{}), randomBytes(BlockSize)
