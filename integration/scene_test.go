@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -80,23 +81,23 @@ func (s *scene) must(errs ...error) {
 	}
 }
 
-// tool runs a program that must exit 0 and returns what it printed.
+// tool runs a program that must exit 0 and returns its standard output.
 func (s *scene) tool(name string, args ...string) string {
 	s.Helper()
 	out, err := s.try(name, args...)
-	if err != nil {
-		s.Fatal(err)
-	}
+	s.must(err)
 	return out
 }
 
-// try is tool for a program that may fail.
+// try is tool for a program that may fail; the error has all it printed.
 func (s *scene) try(name string, args ...string) (string, error) {
-	out, err := exec.CommandContext(s.ctx, name, args...).CombinedOutput()
-	if err != nil {
-		return string(out), fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(s.ctx, name, args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%s %s: %w\n%s%s", name, strings.Join(args, " "), err, &stdout, &stderr)
 	}
-	return string(out), nil
+	return stdout.String(), nil
 }
 
 // start opens a backup of vm with one disk per guest.

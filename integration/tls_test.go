@@ -52,8 +52,8 @@ func TestMutualTLS(t *testing.T) {
 	qemu := fmt.Sprintf("driver=nbd,host=%s,port=%s,export=vm/vda@%s", host, port, r.Point)
 	creds := func(p rig.PKI) string { return "tls-creds-x509,id=t,endpoint=client,dir=" + p.Dir }
 	s.tool("qemu-img", "compare", "--object", creds(ours), "--image-opts", qemu+",tls-creds=t", "driver=file,filename="+g.model.Path)
-	if out, err := s.try("qemu-img", "info", "--image-opts", qemu); err == nil || !strings.Contains(out, "TLS negotiation required") {
-		t.Errorf("QEMU in clear: %v %s", err, out)
+	if _, err := s.try("qemu-img", "info", "--image-opts", qemu); err == nil || !strings.Contains(err.Error(), "TLS negotiation required") {
+		t.Errorf("QEMU in clear: %v", err)
 	}
 	if out, err := s.try("qemu-img", "info", "--object", creds(stranger), "--image-opts", qemu+",tls-creds=t"); err == nil {
 		t.Errorf("QEMU with a stranger's certificate read the export: %s", out)
@@ -67,8 +67,8 @@ func TestMutualTLS(t *testing.T) {
 			t.Errorf("libnbd %s read the export: %s", name, out)
 		}
 	}
-	if list, err := s.try("nbdinfo", "--list", "nbd://"+s.srv.Info.NBD.Address); err == nil || strings.Contains(list, r.Point) {
-		t.Errorf("exports are listed in clear: %s", list)
+	if list, err := s.try("nbdinfo", "--list", "nbd://"+s.srv.Info.NBD.Address); err == nil || strings.Contains(err.Error(), r.Point) {
+		t.Errorf("exports are listed in clear: %s %v", list, err)
 	}
 }
 
