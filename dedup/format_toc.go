@@ -14,7 +14,6 @@ const (
 	tocFrameSize  = 16
 	tocSlotSize   = 40
 	tocHashSize   = 32
-	maxTOC        = tocHeaderSize + MaxPackSlots*(tocFrameSize+tocSlotSize) + tocHashSize
 
 	footerSize  = 96
 	footerMagic = "SRPKEND\x01"

@@ -98,7 +98,7 @@ func FuzzFooter(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if foot.length > maxTOC || foot.toc1 < packHeaderSize || foot.toc2+int64(foot.length) > size || foot.toc1+int64(foot.length) > size {
+		if foot.length > tocSize(MaxPackSlots, MaxPackSlots) || foot.toc1 < packHeaderSize || foot.toc2+int64(foot.length) > size || foot.toc1+int64(foot.length) > size {
 			t.Fatalf("footer %+v of a file of %d bytes", foot, size)
 		}
 	})
