@@ -153,8 +153,22 @@ func (c *conn) drain(reason error) {
 		c.kick()
 		return
 	}
-	// Still in the handshake: let the client ask once more and hear why.
+	c.endHandshakeSoon()
+}
+
+// endHandshakeSoon lets a client in the handshake ask once more and hear that
+// it cannot go on.
+func (c *conn) endHandshakeSoon() {
 	_ = c.raw.SetReadDeadline(time.Now().Add(shutdownTold))
+}
+
+// allowHandshake sets the deadline of the handshake. drain may have run just
+// before, and its shorter one must stay.
+func (c *conn) allowHandshake(d time.Duration) {
+	_ = c.raw.SetDeadline(time.Now().Add(d))
+	if c.draining.Load() {
+		c.endHandshakeSoon()
+	}
 }
 
 // kick wakes a blocked read.

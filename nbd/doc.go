@@ -50,7 +50,7 @@
 // connection that sits in the middle of a request, or whose client leaves its
 // replies unread, is closed after fenceBound. Over a network bytes may be under
 // way that no one can see, so there an older connection that has written is
-// closed in any case.
+// closed in any case, before the first write of the new one.
 //
 // # Locks, in the order in which they are taken
 //

@@ -66,6 +66,8 @@ type admitted struct {
 	export *export
 	dev    Device
 	info   Info
+	// suspects are older connections that have to end before this one writes.
+	suspects []*conn
 }
 
 // admit opens an export for c: it makes the older connections of a writable
@@ -97,8 +99,10 @@ func (s *Server) admitTo(ctx context.Context, c *conn, e *export, name string, r
 		return nil, errFenceBusy
 	}
 	defer e.admission.Release(weight)
+	var suspects []*conn
 	if !readOnly {
-		if err := s.fence(ctx, e); err != nil {
+		var err error
+		if suspects, err = s.fence(ctx, e); err != nil {
 			return nil, err
 		}
 	}
@@ -116,7 +120,7 @@ func (s *Server) admitTo(ctx context.Context, c *conn, e *export, name string, r
 	s.mu.Lock()
 	e.conns[c] = struct{}{}
 	s.mu.Unlock()
-	return &admitted{export: e, dev: dev, info: info}, nil
+	return &admitted{export: e, dev: dev, info: info, suspects: suspects}, nil
 }
 
 // dismiss closes the device of a connection that executes no request any more.
@@ -157,37 +161,51 @@ func (s *Server) CloseExport(name string, reason error) {
 // then write newer data to the same place.
 //
 // Each older connection is brought to a moment at which nothing it sent is
-// left unread or unfinished. Over a network more may still be under way, so
-// there a connection that has written is closed for good.
-func (s *Server) fence(ctx context.Context, e *export) error {
+// left unread or unfinished. Over a network more may still be under way: such
+// connections, if they have written, are returned, and end before the new one
+// writes (see claim). One that never writes, like nbdinfo, does them no harm.
+func (s *Server) fence(ctx context.Context, e *export) (suspects []*conn, err error) {
 	old := s.connsOf(e)
 	marks := make([]*fenceMark, len(old))
 	for i, c := range old {
 		marks[i] = c.raiseFence()
 	}
-	var err error
 	for i, c := range old {
 		err = errors.Join(err, c.awaitFence(ctx, marks[i]))
 	}
 	if err != nil {
-		return errFenceBusy
+		return nil, errFenceBusy
 	}
 	for _, c := range old {
 		if c.remote && c.wrote.Load() {
-			c.drain(errReplaced)
-			s.counters.fenced.Add(1)
+			suspects = append(suspects, c)
 		}
 	}
-	for _, c := range old {
-		if !c.remote || !c.wrote.Load() {
-			continue
-		}
+	return suspects, nil
+}
+
+// claim ends the suspects before the first write of c. It gives up after the
+// fence's time: then c must not write.
+func (c *conn) claim() error {
+	if len(c.at.suspects) == 0 {
+		return nil
+	}
+	for _, old := range c.at.suspects {
+		old.drain(errReplaced)
+	}
+	limit := time.NewTimer(c.srv.limits.FenceTimeout)
+	defer limit.Stop()
+	for _, old := range c.at.suspects {
 		select {
-		case <-c.dismissed:
-		case <-ctx.Done():
+		case <-old.dismissed:
+			c.srv.counters.fenced.Add(1)
+		case <-limit.C:
 			return errFenceBusy
+		case <-c.ctx.Done():
+			return errDraining
 		}
 	}
+	c.at.suspects = nil
 	return nil
 }
 

@@ -333,7 +333,8 @@ func (w *world) far() *client {
 }
 
 // Over a network something may still be under way: an older connection that
-// has written is closed, one that has only read may stay.
+// has written is closed before a newer one writes, one that has only read may
+// stay. A newer one that does not write does no harm.
 func TestFenceOverANetwork(t *testing.T) {
 	w := newWorld(t, nil)
 	reader, writer := w.far(), w.far()
@@ -350,9 +351,13 @@ func TestFenceOverANetwork(t *testing.T) {
 	if o := writer.reply(cmdWrite, cookie, 0, 3); o.errno != 0 {
 		t.Errorf("errno %d", o.errno)
 	}
+	b.alive()
+	w.far().enter(optGo, "e")
+	writer.must(cmdWrite, 0, 0, 3, []byte("mid"))
+	b.must(cmdWrite, 0, 0, 3, []byte("new"))
 	writer.gone()
 	reader.alive()
-	b.must(cmdWrite, 0, 0, 3, []byte("new"))
+	b.must(cmdWrite, 0, 0, 3, []byte("NEW"))
 	if n := w.srv.Stats().Fenced; n != 1 {
 		t.Errorf("%d connections fenced", n)
 	}

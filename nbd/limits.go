@@ -57,6 +57,13 @@ const (
 	// replyBatch ends a gathered write, so that buffers return to the budget
 	// in pieces.
 	replyBatch = 4 << 20
+	// keptHead is the largest header memory a request slot keeps.
+	keptHead = 1 << 10
+	// tlsSocketBuffer holds a few TLS records in each direction.
+	tlsSocketBuffer = 128 << 10
+	// statusReserve is what a BLOCK_STATUS reply may use without asking for
+	// more memory: 512 extents.
+	statusReserve = 1 << minClass
 	// holeProbe is the shortest READ for which the device is asked for holes.
 	holeProbe = 64 << 10
 	// holeMin is the shortest hole worth a chunk of its own.

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"time"
 )
 
 // errAborted ends a negotiation that the client gave up in good order.
@@ -41,7 +40,7 @@ func (c *conn) negotiate() (*admitted, error) {
 	if c.refused {
 		timeout = min(timeout, refusalTimeout)
 	}
-	_ = c.raw.SetDeadline(time.Now().Add(timeout))
+	c.allowHandshake(timeout)
 	a, err := n.run()
 	if a != nil {
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"strings"
-	"time"
 	"unicode/utf8"
 )
 
@@ -182,7 +181,7 @@ func (n *negotiation) admit(name string) (*admitted, error) {
 	c := n.c
 	a, err := c.srv.admit(c.srv.ctx, c, name)
 	// The client was silent because it had to wait for us.
-	_ = c.raw.SetDeadline(time.Now().Add(c.srv.limits.HandshakeTimeout))
+	c.allowHandshake(c.srv.limits.HandshakeTimeout)
 	if err != nil {
 		return nil, err
 	}

@@ -16,9 +16,6 @@ type part struct {
 	data []byte
 }
 
-// keptHead is the largest header memory a slot keeps between requests.
-const keptHead = 1 << 10
-
 func (p *reply) reset() {
 	if cap(p.head) > keptHead {
 		p.head = nil

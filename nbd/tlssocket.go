@@ -5,9 +5,6 @@ import (
 	"sync"
 )
 
-// tlsSocketBuffer holds a few TLS records in each direction.
-const tlsSocketBuffer = 128 << 10
-
 // tlsSocket lies between TLS and the socket: crypto/tls reads and writes one
 // record of at most 16 KiB at a time, here several share a system call.
 type tlsSocket struct {

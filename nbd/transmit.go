@@ -6,9 +6,6 @@ import (
 	"time"
 )
 
-// statusReserve is what a BLOCK_STATUS reply may use without asking for more.
-const statusReserve = 1 << minClass
-
 // transmit serves requests until the connection ends, then closes the device.
 func (c *conn) transmit(a *admitted) {
 	c.at = a
@@ -141,6 +138,10 @@ func (c *conn) begin(r *request, t terms) error {
 		return err
 	}
 	if r.writes() {
+		if err := c.claim(); err != nil {
+			r.free()
+			return err
+		}
 		c.wrote.Store(true)
 	}
 	c.work.Add(1)
