@@ -4,6 +4,7 @@
 package atomicfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -33,7 +34,7 @@ func writeSynced(fs vfs.FS, path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err = f.Write(data); err == nil {
+	if _, err = f.Write(bytes.Clone(data)); err == nil { // Write may scribble on its argument
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
