@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -115,7 +116,8 @@ func newRun(t *testing.T, seed uint64, every uint64) *run {
 		r.wg.Go(r.work)
 	}
 	fs.Observe(func(at *crashfs.Instant) {
-		if at.Op.Seq%every == 0 {
+		// The metadata log is where a commit happens: each of its operations counts.
+		if at.Op.Seq%every == 0 || strings.HasSuffix(at.Op.Path, ".mlog") {
 			r.cuts <- cutAt(at, r.m, 1, false, seed^at.Op.Seq<<20)
 		}
 	})
