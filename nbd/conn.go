@@ -40,6 +40,7 @@ type conn struct {
 	wrote        atomic.Bool
 	draining     atomic.Bool
 	transmitting atomic.Bool
+	ending       atomic.Bool // the replies still to come are the last ones
 
 	reasonMu sync.Mutex // a leaf
 	reason   error      // why the server ended the connection
@@ -149,11 +150,17 @@ func (c *conn) drain(reason error) {
 	c.draining.Store(true)
 	c.cancel()
 	if c.transmitting.Load() {
-		_ = c.raw.SetWriteDeadline(time.Now().Add(drainWrite))
+		c.boundWrites()
 		c.kick()
 		return
 	}
 	c.endHandshakeSoon()
+}
+
+// boundWrites gives the reply on its way, and each that follows, a deadline.
+func (c *conn) boundWrites() {
+	c.ending.Store(true)
+	_ = c.raw.SetWriteDeadline(time.Now().Add(drainWrite))
 }
 
 // endHandshakeSoon lets a client in the handshake ask once more and hear that

@@ -198,7 +198,6 @@ func (c *conn) claim() error {
 	for _, old := range c.at.suspects {
 		select {
 		case <-old.dismissed:
-			c.srv.counters.fenced.Add(1)
 		case <-limit.C:
 			return errFenceBusy
 		case <-c.ctx.Done():

@@ -159,7 +159,6 @@ func (c *conn) woken(mid bool) error {
 	case m != nil && !mid:
 		return errBoundary
 	case m != nil && !m.until.IsZero() && !time.Now().Before(m.until):
-		c.srv.counters.fenced.Add(1)
 		return errFenced
 	case m == nil && mid && time.Since(c.lastRead) >= c.srv.limits.StallTimeout:
 		return errStalled

@@ -85,8 +85,8 @@ const (
 	fenceTick = 50 * time.Millisecond
 	// fenceSettle lets bytes under way inside the loopback device arrive.
 	fenceSettle = 5 * time.Millisecond
-	// drainWrite is how long the last replies of a drained connection may
-	// take to be written.
+	// drainWrite is how long each write of the last replies of a connection
+	// may take.
 	drainWrite = 3 * time.Second
 	// linger is how long a closed connection's input is read away, so that
 	// the kernel does not answer with a reset that destroys the last replies.

@@ -87,6 +87,27 @@ func TestCloseExportWithRepliesUnread(t *testing.T) {
 	}
 }
 
+// Slow work is answered, too, whether the server or the client ends it.
+func TestSlowWorkIsAnswered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	g := w.gate("flush")
+	drained, disc := w.simple("e"), w.simple("e")
+	a, b := drained.request(cmdFlush, 0, 0, 0), disc.request(cmdWrite, fFUA, 0, 1, []byte{1})
+	disc.request(cmdDisc, 0, 0, 0)
+	eventually(t, "a flush has begun", func() bool { return w.disk.Busy.Load() > 0 && w.disk.Writes.Load() == 1 })
+	closed := later(func() { w.srv.CloseExport("e", errTest) })
+	time.Sleep(3500 * time.Millisecond) // longer than a last reply may take
+	close(g.open)
+	if o := drained.reply(cmdFlush, a, 0, 0); o.errno != 0 {
+		t.Errorf("errno %d", o.errno)
+	}
+	if o := disc.reply(cmdWrite, b, 0, 1); o.errno != 0 {
+		t.Errorf("errno %d", o.errno)
+	}
+	<-closed
+}
+
 func TestShutdownAnswersWhatIsUnderWay(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.gate("write", "flush")

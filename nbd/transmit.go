@@ -8,7 +8,6 @@ import (
 
 // transmit serves requests until the connection ends, then closes the device.
 func (c *conn) transmit(a *admitted) {
-	c.at = a
 	c.free = make(chan *request, c.srv.limits.InFlight)
 	c.out.c = c
 	c.in.more = c.more
@@ -29,7 +28,7 @@ func (c *conn) transmit(a *admitted) {
 func (c *conn) end(err error) error {
 	polite := err == nil || errors.Is(err, errDraining) || errors.Is(err, errTooLong)
 	if polite {
-		_ = c.raw.SetWriteDeadline(time.Now().Add(drainWrite))
+		c.boundWrites()
 	} else {
 		c.raw.Close()
 	}
@@ -40,11 +39,15 @@ func (c *conn) end(err error) error {
 		c.hangUp()
 	}
 	closeErr := c.srv.dismiss(c, c.at)
+	reason := c.reasonOr(err)
+	if errors.Is(reason, errFenced) || errors.Is(reason, errReplaced) {
+		c.srv.counters.fenced.Add(1)
+	}
 	close(c.dismissed)
 	if polite && err != nil {
 		c.lingerOn()
 	}
-	return errors.Join(c.reasonOr(err), closeErr)
+	return errors.Join(reason, closeErr)
 }
 
 // terms are what requests of this connection are checked against.

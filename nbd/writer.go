@@ -66,6 +66,9 @@ func (w *writer) write(batch []*request) {
 func (w *writer) flush() {
 	vectors := w.gather.take()
 	if w.err == nil {
+		if w.c.ending.Load() {
+			w.c.boundWrites()
+		}
 		w.since.Store(time.Now().UnixNano())
 		if w.c.sock != nil {
 			w.err = w.throughTLS(vectors)
