@@ -16,7 +16,7 @@
 //   - what came back goes on: sessions are written to, committed and read
 //   - a second cut during recovery or after is held to the same
 //
-// A second test lets single I/O operations fail instead.
+// Other tests let single I/O operations fail instead, and fill the disk.
 //
 // Every test prints its seed; STRONGROOM_SEED repeats it as far as goroutines
 // allow, and STRONGROOM_SOAK=n runs n times as long. A state that fails is

@@ -24,6 +24,9 @@ var (
 
 func ours(dir string) bool { return !inCatalog(dir) && !inIndex(dir) }
 
+// reserve is the space that is held back for everything but new data.
+const reserve = 1 << 20
+
 // engine is the whole of it, as the daemon puts it together.
 type engine struct {
 	fs    *crashfs.FS
@@ -47,7 +50,7 @@ func start(fs *crashfs.FS, boot string, last lastWords) (*engine, error) {
 		return nil, err
 	}
 	e.store, err = dedup.Open(dedup.Options{FS: fs, Dir: "/data/index", Tier: t, StoreID: storeID,
-		PackSize: dedup.MinPackSize, Logger: last})
+		PackSize: dedup.MinPackSize, ReserveBytes: reserve, Logger: last})
 	if err != nil {
 		return nil, fmt.Errorf("open the block store: %w", err)
 	}

@@ -175,13 +175,14 @@ func (f *faulty) step(d *driver) error {
 		return nil
 	}
 	f.errs++
-	return d.giveWay()
+	return d.giveWay(f.fault != nil && f.fault.Sticky)
 }
 
 // giveWay learns what a failed call left: a point that is there all the same
-// counts, sessions of undecided commits and aborts are left alone, dead ones
-// aborted.
-func (d *driver) giveWay() error {
+// counts, sessions of undecided commits and aborts are left alone, some dead
+// ones aborted. On a disk that takes nothing any more, a session cannot note its
+// death; a restart finds it as it was.
+func (d *driver) giveWay(deadDisk bool) error {
 	points, err := d.e.cat.Points(d.vm)
 	if err != nil {
 		return nil // the catalog may be what failed
@@ -204,9 +205,11 @@ func (d *driver) giveWay() error {
 			return fmt.Errorf("the start of session %s failed, but the session is there, %s", st.Session, st.State)
 		case st.State == volume.Open && s.phase == committing:
 			d.m.set(func() { s.phase = open })
-		case st.State == volume.Dead && s.phase == open:
+		case st.State == volume.Dead && s.phase == open && !deadDisk:
 			d.m.set(func() { s.phase = dead })
-			_ = d.abort(s) // the disk may still be what failed
+			if d.rng.IntN(2) == 0 {
+				_ = d.abort(s) // the disk may still be what failed
+			}
 		}
 	}
 	return nil
