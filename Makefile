@@ -37,8 +37,10 @@ check:
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
 
+# -count=1: the tests of the binary build it themselves, and go would call their
+# result cached although the binary has changed.
 unit:
-	go test -timeout 15m ./...
+	go test -count=1 -timeout 15m ./...
 
 race:
 	CGO_ENABLED=1 go test -race -timeout 15m $(RACE)
@@ -50,7 +52,7 @@ bench:
 soak:
 	@.ci/tools test
 	STRONGROOM_SOAK=$(SOAK) go test -timeout 2h ./volume/... ./internal/crashfs ./integration/powercut
-	STRONGROOM_KILLS=$(KILLS) go test -timeout 2h -run TestKill -v ./integration
+	STRONGROOM_KILLS=$(KILLS) go test -timeout 2h -count=1 -run TestKill -v ./integration
 
 fuzz:
 	@for package in $$(go list ./...); do \
