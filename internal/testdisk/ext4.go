@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +36,9 @@ func NewExt4(path string, size, content int64, roots ...string) (*Disk, error) {
 	d := &Disk{Path: path, Size: size}
 	for _, s := range chosen {
 		n, err := copyInto(staging, s.path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since it was listed
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +95,11 @@ func (d *Disk) Edit(round, step int) (changed int, err error) {
 			continue // debugfs has no safe way to quote these
 		}
 		local := filepath.Join(dir, fmt.Sprint(i))
-		if err := d.rewrite(d.Files[i], local, round); err != nil {
+		err := d.rewrite(d.Files[i], local, round)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
 			return 0, err
 		}
 		fmt.Fprintf(&script, "rm %s\nwrite %s %s\n", d.Files[i], local, d.Files[i])
