@@ -21,7 +21,7 @@ import (
 func TestIOErrors(t *testing.T) {
 	seed := seedOf(t)
 	total := newFaulty(seed, nil).calm(t)
-	runs := min(total, uint64(160*soak(t)))
+	runs := min(total, uint64(steps(160)*soak(t)))
 	var died, silent int
 	for i := range runs {
 		k := i * total / runs

@@ -44,6 +44,14 @@ func soak(t testing.TB) int {
 	return n
 }
 
+// steps is n, or fewer under the race detector.
+func steps(n int) int {
+	if underRace {
+		return n / 5
+	}
+	return n
+}
+
 // save keeps a state that failed, if STRONGROOM_KEEP says where.
 func save(fs *crashfs.FS, seed uint64) {
 	if dir := os.Getenv("STRONGROOM_KEEP"); dir != "" {
@@ -61,7 +69,7 @@ func TestPowerCut(t *testing.T) {
 	for round := range soak(t) {
 		r := newRun(t, seed+uint64(round)<<32, 5)
 		drivers := r.drivers()
-		for range 240 {
+		for range steps(240) {
 			if err := drivers[r.rng.IntN(len(drivers))].step(); err != nil {
 				t.Fatal(err)
 			}
@@ -78,7 +86,7 @@ func TestPowerCutConcurrent(t *testing.T) {
 		var wg sync.WaitGroup
 		for _, d := range r.drivers() {
 			wg.Go(func() {
-				for range 80 {
+				for range steps(80) {
 					if err := d.step(); err != nil {
 						t.Error(err)
 						return
@@ -158,7 +166,7 @@ func (r *run) finish() {
 		r.t.Fatal(err)
 	}
 	r.t.Logf("%d operations, %d states, %d failed; %d points, %d sessions", r.e.fs.Ops(), r.states, r.failed, len(r.m.points), len(r.m.sessions))
-	if r.states < 100 {
+	if r.states < steps(100) {
 		r.t.Errorf("only %d states were looked at", r.states)
 	}
 }
