@@ -44,11 +44,13 @@
 //
 // # Files and locks
 //
-//	fs.go       the vfs.FS methods            crash.go   power cuts and kills
-//	dir.go      entries and their un-synced   fault.go   failing operations
-//	            changes                       trace.go   operations, observers, golden text
-//	content.go  copy-on-write pages           check.go   rules over a trace
-//	inode.go    files and their dirty writes  file.go    open handles
+//	fs.go       the vfs.FS methods            crash.go        power cuts: profiles
+//	file.go     open handles                  crash_names.go  which names survive one
+//	dir.go      entries and their un-synced   crash_data.go   which bytes survive one
+//	            changes                       kill.go         the death of the process
+//	inode.go    files and their dirty writes  fault.go        failing operations
+//	content.go  copy-on-write pages           trace.go        operations, observers, golden text
+//	                                          check.go        rules over a trace
 //
 // One lock guards a whole FS; observers run under it, so they must not call
 // the FS they observe, only the Instant they are given. Clones share immutable
