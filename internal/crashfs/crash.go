@@ -137,4 +137,3 @@ func sortedNames(names map[string]*inode) []namedNode {
 	slices.SortFunc(all, func(a, b namedNode) int { return cmp.Compare(a.name, b.name) })
 	return all
 }
-

@@ -183,4 +183,3 @@ func (w write) copyTo(p *page, pg, s int) {
 		copy(p[from-base:to-base], w.data[from-w.off:to-w.off])
 	}
 }
-

@@ -88,4 +88,3 @@ func (c *powerCut) keeps(op entryOp, ch *dirChoice) bool {
 	ch.left--
 	return ch.left >= 0
 }
-
