@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 )
 
@@ -15,6 +16,16 @@ import (
 type output struct {
 	*os.File
 	path string
+	// writing is held by each write: the kernel lets one into a file at a time,
+	// and those it keeps out spin.
+	writing sync.Mutex
+}
+
+// WriteAt implements io.WriterAt.
+func (o *output) WriteAt(p []byte, off int64) (int, error) {
+	o.writing.Lock()
+	defer o.writing.Unlock()
+	return o.File.WriteAt(p, off)
 }
 
 // CheckOutput refuses a path that finish would have to destroy something for: a
