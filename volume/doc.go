@@ -28,8 +28,8 @@
 //	type 6 dirty  synced before the first acknowledgement after a clean
 //
 // Replay applies records in order and ends at the first that is not valid: its
-// write was never acknowledged. What lies behind is overwritten with zeros. The salt keeps bytes a client wrote from ever
-// passing for a record.
+// write was never acknowledged. What lies behind it is overwritten with zeros.
+// The salt keeps bytes a client wrote from ever passing for a record.
 //
 // # What survives
 //
