@@ -1,0 +1,34 @@
+package retention
+
+import "errors"
+
+// Keep says how many points each rule keeps; 0 switches a rule off, and all
+// rules off means that nothing is ever pruned.
+type Keep struct {
+	// Last keeps the newest points, whatever their age.
+	Last int `json:"keep-last,omitempty" yaml:"keep-last,omitempty"`
+	// Hourly keeps the newest point of each of so many hours that have one.
+	Hourly int `json:"keep-hourly,omitempty" yaml:"keep-hourly,omitempty"`
+	// Daily keeps the newest point of each of so many days that have one.
+	Daily int `json:"keep-daily,omitempty" yaml:"keep-daily,omitempty"`
+	// Weekly counts ISO 8601 weeks, Monday to Sunday.
+	Weekly int `json:"keep-weekly,omitempty" yaml:"keep-weekly,omitempty"`
+	// Monthly counts calendar months.
+	Monthly int `json:"keep-monthly,omitempty" yaml:"keep-monthly,omitempty"`
+	// Yearly counts calendar years.
+	Yearly int `json:"keep-yearly,omitempty" yaml:"keep-yearly,omitempty"`
+}
+
+// errNegative is what Validate answers for a count below 0.
+var errNegative = errors.New("retention: a keep count is negative; use 0 to switch a rule off")
+
+// All reports whether k keeps every point because no rule is set.
+func (k Keep) All() bool { return k == Keep{} }
+
+// Validate refuses counts below 0.
+func (k Keep) Validate() error {
+	if min(k.Last, k.Hourly, k.Daily, k.Weekly, k.Monthly, k.Yearly) < 0 {
+		return errNegative
+	}
+	return nil
+}
