@@ -19,11 +19,12 @@ type Keep struct {
 	Yearly int `json:"keep-yearly,omitempty" yaml:"keep-yearly,omitempty"`
 }
 
-// errNegative is what Validate answers for a count below 0.
-var errNegative = errors.New("retention: a keep count is negative; use 0 to switch a rule off")
+var errNegative = errors.New("a keep rule has a count below 0; 0 switches the rule off")
 
-// All reports whether k keeps every point because no rule is set.
-func (k Keep) All() bool { return k == Keep{} }
+// Everything reports that k keeps every point, because no rule is set.
+func (k Keep) Everything() bool {
+	return max(k.Last, k.Hourly, k.Daily, k.Weekly, k.Monthly, k.Yearly) <= 0
+}
 
 // Validate refuses counts below 0.
 func (k Keep) Validate() error {
