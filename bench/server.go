@@ -39,9 +39,9 @@ type receipt struct {
 	} `json:"images"`
 }
 
-func startServer(ctx context.Context, binary, data string) (*server, error) {
+func startServer(ctx context.Context, binary, data string, settings ...string) (*server, error) {
 	s := &server{binary: binary, data: data}
-	env := []string{"STRONGROOM_NBD_LISTEN=none", "STRONGROOM_HTTP_LISTEN=none"}
+	env := append([]string{"STRONGROOM_NBD_LISTEN=none", "STRONGROOM_HTTP_LISTEN=none"}, settings...)
 	var err error
 	s.child, err = startChild(ctx, env, []string{s.socket(), s.api()}, binary, "serve", "--data", data)
 	return s, err
