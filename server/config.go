@@ -3,6 +3,7 @@ package server
 import (
 	"io/fs"
 	"path/filepath"
+	"time"
 
 	"github.com/strongroom-backup/strongroom/internal/units"
 )
@@ -20,7 +21,14 @@ type Config struct {
 	HTTP         HTTPConfig     `key:"http"`
 	Store        StoreConfig    `key:"store"`
 	Backup       BackupConfig   `key:"backup"`
-	Log          LogConfig      `key:"log"`
+
+	Trash     TrashConfig     `key:"trash"`
+	Retention RetentionConfig `key:"retention"`
+	Chains    ChainsConfig    `key:"chains"`
+	GC        GCConfig        `key:"gc"`
+	Scrub     ScrubConfig     `key:"scrub"`
+
+	Log LogConfig `key:"log"`
 }
 
 // NBDConfig is the NBD server's part.
@@ -113,7 +121,17 @@ func NewConfig() Config {
 			ReadCache:    64 * units.MiB,
 		},
 		Backup: BackupConfig{TTL: units.Duration(units.Day), MaxTTL: units.Duration(30 * units.Day)},
-		Log:    LogConfig{Level: "info", Format: "text"},
+		Trash:  TrashConfig{Keep: units.Duration(units.Day)},
+		Retention: RetentionConfig{
+			Schedule: "17 * * * *", Timezone: "Local",
+		},
+		Chains: ChainsConfig{FullAfter: 63, Limit: 128},
+		GC: GCConfig{
+			Rate: 100 * units.MiB, DeadRatio: 0.25, ReclaimAt: units.GiB,
+			Every: units.Duration(time.Minute), Grace: units.Duration(10 * time.Second),
+		},
+		Scrub: ScrubConfig{TargetAge: units.Duration(30 * units.Day), Rate: 100 * units.MiB},
+		Log:   LogConfig{Level: "info", Format: "text"},
 	}
 }
 

@@ -170,6 +170,12 @@ func (c *Config) decodeLeaf(path string, line int, value *yaml.Node) error {
 	if !ok {
 		return fmt.Errorf("%d: %.200s: unknown key", line, path)
 	}
+	if n, ok := s.value.Addr().Interface().(interface{ setNode(*yaml.Node) error }); ok {
+		if err := n.setNode(value); err != nil {
+			return fmt.Errorf("%d: %s: %w", value.Line, path, err)
+		}
+		return nil
+	}
 	if value.Kind != yaml.ScalarNode {
 		return fmt.Errorf("%d: %s: want one value", value.Line, path)
 	}
@@ -211,7 +217,7 @@ func yamlScalar(s setting) string {
 		return `""`
 	}
 	switch v := s.value.Interface().(type) {
-	case bool, int:
+	case bool, int, float64, Limit, LabelKeep:
 		return fmt.Sprint(v)
 	}
 	return strings.TrimSpace(string(text))

@@ -170,7 +170,7 @@ func FuzzDecode(f *testing.F) {
 		c := NewConfig()
 		if c.Decode(text) == nil && c.Validate() == nil {
 			var again Config
-			if err := again.Decode(c.YAML()); err != nil || again != c {
+			if err := again.Decode(c.YAML()); err != nil || !reflect.DeepEqual(again, c) {
 				t.Fatalf("%v\n%s", err, c.YAML())
 			}
 		}

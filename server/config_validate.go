@@ -32,6 +32,7 @@ func (c *Config) Validate() error {
 	c.validateHTTP(&p)
 	c.validateStore(&p)
 	c.validateBackup(&p)
+	c.validateLife(&p)
 	p.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	p.oneOf("log.format", c.Log.Format, "text", "json")
 	return errors.Join(p...)

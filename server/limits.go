@@ -28,6 +28,22 @@ const (
 	cacheMin = 8 * units.MiB
 	cacheMax = units.TiB
 
+	// trashKeepMax and scrubAgeMax are ten years.
+	trashKeepMax = 3653 * units.Day
+	scrubAgeMax  = 3653 * units.Day
+	// scrubAgeMin keeps a scrub from doing nothing but reading the same again.
+	scrubAgeMin = time.Minute
+	// keepMax is more than a point an hour for a century.
+	keepMax = 1_000_000
+	// labelRulesMax bounds what is looked at for each point pruned.
+	labelRulesMax = 64
+	// chainMax bounds chain limits to what can still be shown.
+	chainMax = 1_000_000
+	// deadRatioMin moves at most fifty bytes to free one.
+	deadRatioMin = 0.02
+	// gcEveryMin is how often the accounts may be asked whether to collect.
+	gcEveryMin = time.Second
+
 	// configBytesMax is a hundred times the commented example.
 	configBytesMax = 1 << 20
 	// tokenBytesMin is 128 bits of a token written in base64.

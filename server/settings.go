@@ -89,6 +89,12 @@ func (s setting) parse(text string) error {
 			return fmt.Errorf("%.40q: want a whole number", text)
 		}
 		s.value.SetInt(int64(n))
+	case reflect.Float64:
+		x, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return fmt.Errorf("%.40q: want a number, such as 0.25", text)
+		}
+		s.value.SetFloat(x)
 	default:
 		s.value.SetString(text)
 	}

@@ -35,6 +35,11 @@ type BackupRequest struct {
 	Labels           map[string]string `json:"labels,omitempty"`
 	Blobs            []Blob            `json:"blobs,omitempty"`
 	TTLSeconds       int64             `json:"ttl_seconds,omitempty"` // 0: the server's default
+	// Manual says that a person asked for this point: no limit removes it.
+	Manual bool `json:"manual,omitempty"`
+	// Branch says that the VM was set back to Parent, an older point, which
+	// the new images go on from.
+	Branch bool `json:"branch,omitempty"`
 }
 
 // DiskRequest names a disk and its size in bytes.
@@ -128,6 +133,13 @@ type Point struct {
 	Labels  map[string]string `json:"labels,omitempty"`
 	Images  []Image           `json:"images"`
 	Blobs   []BlobInfo        `json:"blobs,omitempty"`
+	Manual  bool              `json:"manual,omitempty"` // asked for by a person
+	Hold    string            `json:"hold,omitempty"`   // why it is held
+	// LockedUntil is until when nothing can remove it.
+	LockedUntil time.Time `json:"locked_until,omitzero"`
+	// Trashed and Purge are when it was deleted and when it goes for good.
+	Trashed time.Time `json:"trashed,omitzero"`
+	Purge   time.Time `json:"purge,omitzero"`
 }
 
 // BlobInfo is a blob without its bytes.
@@ -135,12 +147,6 @@ type BlobInfo struct {
 	Name   string `json:"name"`
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"` // hex
-}
-
-// Removed is the answer to the removal of a point.
-type Removed struct {
-	Point string `json:"point"`
-	VM    string `json:"vm"`
 }
 
 // Stats is the state of the store in figures. Counters begin at 0 when the
