@@ -19,6 +19,11 @@ var (
 	// ErrNewer is matched when the files were written by a newer version of
 	// the program; they have not been changed.
 	ErrNewer = metalog.ErrNewer
+	// ErrHeld is matched when a point on hold would go: release it first.
+	ErrHeld = errors.New("held")
+	// ErrLocked is matched when a point would go, or its lock be shortened,
+	// before the date it is locked until.
+	ErrLocked = errors.New("locked")
 	// ErrReadOnly is matched by what Commit and Remove return once a sync has
 	// failed. Restart the server after looking at the disk: the transaction in
 	// question will be there whole or not at all.

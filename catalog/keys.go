@@ -20,6 +20,11 @@ const (
 	keyBlob      = 'b' // point id 0 name → bytes
 	keyChunk     = 'c' // u64 chunk number → chunk record
 	keyChunkHash = 'C' // chunk hash → u64 chunk number
+	keyTrashed   = 'x' // VM 0 u64 commit time in ms → point in the trash
+	keyPending   = 'd' // point id → nothing: removed, its images not forgotten yet
+	keyRefs      = 'n' // u64 chunk number / refPage → references to the chunks of that page
+	keyPolicy    = 'y' // VM → policy
+	keyQueue     = 'q' // u64 running number → chunks born or died, for the accounts
 )
 
 func vmKey(vm string) []byte { return append([]byte{keyVM}, vm...) }

@@ -8,6 +8,7 @@ type NewPoint struct {
 	VM     string
 	Start  time.Time // kept in milliseconds
 	Labels map[string]string
+	Manual bool       // made by hand rather than by a schedule
 	Images []NewImage // in any order, at least one
 	Blobs  []Blob     // in any order
 }

@@ -45,6 +45,11 @@ type Image struct {
 	ZeroedBytes  int64      `json:"zeroed_bytes"`  // bytes the client zeroed or trimmed
 	NewBytes     int64      `json:"new_bytes"`     // bytes of blocks nobody had
 	StoredBytes  int64      `json:"stored_bytes"`  // what they took in packs, compressed
+
+	// Merged is when other images were last merged into this one, and
+	// MergedFrom the point of the farthest of them, which is gone.
+	Merged     time.Time `json:"merged,omitzero"`
+	MergedFrom string    `json:"merged_from,omitempty"`
 }
 
 // Blob is an opaque file kept with a point, such as a domain XML.
@@ -62,6 +67,17 @@ type Point struct {
 	Labels map[string]string
 	Images []Image    // sorted by disk
 	Blobs  []BlobInfo // sorted by name
+
+	Attributes
+}
+
+// Attributes are what can change of a point.
+type Attributes struct {
+	Manual      bool      // made by hand: no limit of a chain removes it
+	Hold        string    // why it must stay; "" when it need not
+	LockedUntil time.Time // it stays until then; zero when it was never locked
+	Trashed     time.Time // when it went to the trash; zero when it is not there
+	Purge       time.Time // when it may be removed from the trash; zero when it is not there
 }
 
 // BlobInfo describes a blob without its bytes.
