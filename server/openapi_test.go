@@ -65,6 +65,10 @@ func TestOpenAPISchemas(t *testing.T) {
 	types := []any{
 		api.Error{}, api.Health{}, api.Info{}, api.NBDInfo{}, api.BackupRequest{}, api.DiskRequest{}, api.Blob{}, api.Backup{},
 		api.BackupDisk{}, api.Receipt{}, api.Image{}, api.VM{}, api.VMDisk{}, api.Point{}, api.BlobInfo{}, api.Removed{}, api.Stats{},
+		api.HoldRequest{}, api.LockRequest{}, api.Keep{}, api.Policy{}, api.VMPolicy{}, api.Usage{}, api.UsageReport{}, api.Chain{},
+		api.ChainImage{}, api.MergeRequest{}, api.Merged{}, api.PruneRequest{}, api.PruneReport{}, api.PrunePoint{}, api.GCRequest{},
+		api.GCResult{}, api.GCStatus{}, api.VerifyRequest{}, api.VerifyResult{}, api.ScrubStatus{}, api.DamageReport{}, api.DamagedPack{},
+		api.AffectedImage{}, api.Job{},
 	}
 	for _, v := range types {
 		ty := reflect.TypeOf(v)
@@ -83,8 +87,8 @@ func TestOpenAPISchemas(t *testing.T) {
 				t.Errorf("schema %s lacks %s", ty.Name(), name)
 			}
 			delete(schema.Properties, name)
-			if required := slices.Contains(schema.Required, name); required == strings.Contains(options, "omitempty") {
-				t.Errorf("schema %s: %s is required: %v, but omitempty: %v", ty.Name(), name, required, !required)
+			if required := slices.Contains(schema.Required, name); required == strings.Contains(options, "omit") {
+				t.Errorf("schema %s: %s is required: %v, but left out when empty: %v", ty.Name(), name, required, !required)
 			}
 		}
 		for name := range schema.Properties {
