@@ -25,6 +25,15 @@ type Options struct {
 	// and the hashes of its chunks, the zero Hash for a chunk of zeros.
 	RootHash func(size int64, chunks []dedup.Hash) dedup.Hash
 
+	// StoredBytes is (*dedup.Store).StoredBytes: it sets out[i] to what block
+	// addrs[i] takes in its pack, 0 if it is not there. nil: nothing takes
+	// anything.
+	StoredBytes func(addrs []dedup.Addr, out []uint32) error
+	// PackVersion returns a number that is another one whenever StoredBytes may
+	// answer differently for blocks of the pack: its generation, and whether it
+	// is there. It must be cheap. nil: nothing StoredBytes said is remembered.
+	PackVersion func(pack uint64) uint64
+
 	Clock      func() time.Time // nil: time.Now
 	CacheBytes int64            // bound of the chunk cache; 0: DefaultCacheBytes
 

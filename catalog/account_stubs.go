@@ -1,0 +1,5 @@
+package catalog
+
+type accountScratch struct{}
+type answerCache struct{}
+type packSums struct{}
