@@ -14,6 +14,8 @@ var (
 	ErrClosed = errors.New("backup session is closed")
 	// ErrDead is a session that may have lost acknowledged writes; it can only be aborted.
 	ErrDead = errors.New("backup session is dead")
+	// ErrInUse is a point that open sessions or readers need.
+	ErrInUse = errors.New("in use")
 	// ErrLimit is a limit of this server that is reached for now.
 	ErrLimit = errors.New("limit reached")
 )

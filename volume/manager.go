@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -47,6 +48,13 @@ type Manager struct {
 	events Events
 	cache  *addrCache
 	stats  counters
+	epochs *epochs
+	ask    atomic.Pointer[func(PlanQuestion) (PlanDecision, error)]
+
+	// points is held shared while a session begins and exclusively while a
+	// point goes, so that no session begins on a point that is going.
+	points sync.RWMutex
+	pins   pins
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -62,7 +70,8 @@ func OpenManager(o Options) (*Manager, error) {
 	}
 	m := &Manager{
 		fs: o.FS, dir: o.Dir, blocks: o.Blocks, cat: o.Catalog, now: o.Clock, boot: o.BootID, events: o.Events,
-		cache:    newAddrCache(o.Catalog.Chunk),
+		cache:  newAddrCache(o.Catalog.Chunk),
+		epochs: newEpochs(), pins: pins{readers: map[string]int{}},
 		sessions: map[string]*session{}, exports: map[string]*disk{},
 	}
 	if err := m.fs.MkdirAll(m.dir, 0o700); err != nil {
@@ -128,23 +137,4 @@ func (m *Manager) OpenExport(token string) (*Disk, error) {
 		return nil, err
 	}
 	return &Disk{d: d}, nil
-}
-
-// InUse returns the open sessions whose parent is the given point. Their
-// incremental images need it until they are committed or aborted.
-func (m *Manager) InUse(point string) (sessions []string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for id, s := range m.sessions {
-		if s.usable() != nil {
-			continue
-		}
-		for _, d := range s.disks {
-			if d.spec.Parent == point {
-				sessions = append(sessions, id)
-				break
-			}
-		}
-	}
-	return sessions
 }

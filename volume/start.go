@@ -29,8 +29,12 @@ type StartRequest struct {
 	// must be what the server has as newest, else ErrMismatch.
 	Parent           string
 	ParentCheckpoint string
+	// Branch says that the VM was set back to Parent, which may be older than the
+	// newest point: the new images inherit from its images all the same.
+	Branch bool
 	// Checkpoint is remembered with the new point.
 	Checkpoint string
+	Manual     bool // the point is made by hand: no limit of a chain takes it
 	Labels     map[string]string
 	Blobs      []catalog.Blob
 	TTL        time.Duration // 0: DefaultTTL
