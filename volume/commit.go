@@ -65,6 +65,8 @@ func (m *Manager) Commit(id string) (Receipt, error) {
 	}
 	s.gate.Lock()
 	defer s.gate.Unlock()
+	op := m.epochs.enter()
+	defer m.epochs.leave(op)
 	p, err := s.commit()
 	if err != nil {
 		return Receipt{}, fmt.Errorf("commit backup %s of VM %s: %w", id, s.file.VM, err)
@@ -90,7 +92,7 @@ func (s *session) commit() (catalog.Point, error) {
 		return catalog.Point{}, s.reopen(err)
 	}
 	p, err := s.m.cat.Commit(catalog.NewPoint{
-		ID: s.file.Point, VM: s.file.VM, Start: s.file.Started,
+		ID: s.file.Point, VM: s.file.VM, Start: s.file.Started, Manual: s.file.Manual,
 		Labels: s.file.Labels, Images: images, Blobs: s.file.Blobs,
 	})
 	if errors.Is(err, catalog.ErrExists) { // an earlier attempt got through after all

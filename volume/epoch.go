@@ -1,8 +1,6 @@
 package volume
 
-import (
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // epochs count the operations under way that store data or use addresses, so
 // that a garbage collection can wait for those that began before it.
@@ -16,7 +14,7 @@ import (
 // barrier waits for it under whichever parity it took.
 type epochs struct {
 	now    atomic.Uint32
-	active [2]struct {
+	active [2]struct { // by parity
 		n atomic.Int64
 		_ [56]byte // a cache line of its own
 	}
@@ -25,6 +23,9 @@ type epochs struct {
 	barrier chan struct{} // holds a token: one barrier at a time
 }
 
+// parity is under which of two counters an operation counts itself.
+type parity uint32
+
 func newEpochs() *epochs {
 	e := &epochs{wake: make(chan struct{}, 1), barrier: make(chan struct{}, 1)}
 	e.barrier <- struct{}{}
@@ -32,14 +33,14 @@ func newEpochs() *epochs {
 }
 
 // enter counts an operation; leave takes what it returned.
-func (e *epochs) enter() (parity uint32) {
-	parity = e.now.Load() & 1
-	e.active[parity].n.Add(1)
-	return parity
+func (e *epochs) enter() parity {
+	p := parity(e.now.Load() & 1)
+	e.active[p].n.Add(1)
+	return p
 }
 
-func (e *epochs) leave(parity uint32) {
-	if e.active[parity].n.Add(-1) == 0 && e.waiting.Load() {
+func (e *epochs) leave(p parity) {
+	if e.active[p].n.Add(-1) == 0 && e.waiting.Load() {
 		select {
 		case e.wake <- struct{}{}:
 		default:

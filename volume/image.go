@@ -2,25 +2,42 @@ package volume
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
 )
 
-// Image reads one disk of a committed point.
+// Image reads one disk of a committed point. Until it is closed the content
+// stays, even when the point is removed.
 type Image struct {
-	m    *Manager
-	vm   string
-	info catalog.Image
-	base base
+	m     *Manager
+	vm    string
+	point string
+	info  catalog.Image
+	base  base
+	close sync.Once
 }
 
 // OpenImage opens a disk of a point. The error wraps catalog.ErrNotFound when
-// there is none.
+// there is none, or when the point is in the trash.
 func (m *Manager) OpenImage(point, disk string) (*Image, error) {
+	// Pinned before the look: a point that is removed after it is pinned.
+	m.pins.add(point)
+	x, err := m.openImage(point, disk)
+	if err != nil {
+		m.pins.drop(point)
+	}
+	return x, err
+}
+
+func (m *Manager) openImage(point, disk string) (*Image, error) {
 	p, err := m.cat.Point(point)
 	if err != nil {
 		return nil, err
+	}
+	if !p.Trashed.IsZero() {
+		return nil, fmt.Errorf("point %s of VM %s is in the trash (%w); undelete it first", point, p.VM, catalog.ErrNotFound)
 	}
 	info := imageOf(p, disk)
 	if info.Disk == "" {
@@ -30,7 +47,7 @@ func (m *Manager) OpenImage(point, disk string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Image{m: m, vm: p.VM, info: info, base: base{size: info.Size, chunks: list}}, nil
+	return &Image{m: m, vm: p.VM, point: point, info: info, base: base{size: info.Size, chunks: list}}, nil
 }
 
 // VM is the virtual machine the image belongs to.
@@ -42,8 +59,11 @@ func (x *Image) Name() string { return x.info.Disk }
 // Size is the disk's size in bytes.
 func (x *Image) Size() int64 { return x.info.Size }
 
-// Close gives the handle back.
-func (x *Image) Close() error { return nil }
+// Close gives the handle back. Nobody may be in another method.
+func (x *Image) Close() error {
+	x.close.Do(func() { x.m.pins.drop(x.point) })
+	return nil
+}
 
 // ReadAt fills p; every byte was verified against its hash. It is safe for
 // concurrent use.

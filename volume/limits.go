@@ -34,6 +34,9 @@ const (
 	maxClosed = 10_000
 	// maxSessions bounds the open ones; each costs descriptors and memory.
 	maxSessions = 4096
+	// maxRoomMade is how often a start may make room before it gives up; once is enough unless
+	// other starts take the room.
+	maxRoomMade = 16
 	// maxSessionFile bounds a session.json, blobs (16 MiB, in base64) included.
 	maxSessionFile = 40 << 20
 	// maxRecord bounds a journal record: a mapping of a 32 MiB write, a chunk map, or raw data of

@@ -10,10 +10,11 @@ func (x *Disk) ReadAt(p []byte, off int64) (int, error) {
 	if err := checkRange(off, int64(len(p)), x.Size()); err != nil || len(p) == 0 {
 		return 0, err
 	}
-	if err := x.d.enter(); err != nil {
+	op, err := x.d.enter()
+	if err != nil {
 		return 0, err
 	}
-	defer x.d.leave()
+	defer x.d.leave(op)
 	if err := x.d.read(p, off); err != nil {
 		return 0, err
 	}
@@ -142,10 +143,11 @@ func (x *Disk) Extents(off, n int64, yield func(length int64, zero bool) bool) e
 	if err := checkRange(off, n, x.Size()); err != nil {
 		return err
 	}
-	if err := x.d.enter(); err != nil {
+	op, err := x.d.enter()
+	if err != nil {
 		return err
 	}
-	defer x.d.leave()
+	defer x.d.leave(op)
 	return extents(off, n, yield, func(index int64) (*addrs, error) {
 		a, patches, err := x.d.view(index)
 		for b := range patches {

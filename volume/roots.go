@@ -1,7 +1,99 @@
 package volume
 
-import "github.com/strongroom-backup/strongroom/dedup"
+import (
+	"maps"
+	"slices"
 
-// Roots calls mark for every address in the maps of every session that may
-// still be committed.
-func (m *Manager) Roots(mark func(dedup.Addr, int)) error { return nil }
+	"github.com/strongroom-backup/strongroom/dedup"
+)
+
+// Roots calls mark for the addresses in the maps of every session that may still
+// become a point: those that nobody but the session leads to. Its parents are
+// points, which are not forgotten while the session is open.
+//
+// A collection that called dedup's BeginCollection, then Barrier, then Roots and
+// only then looks at the catalog's points, misses nothing:
+//
+//   - What an operation stored before the beginning is in its session's map when
+//     Barrier returns, and Roots finds it there.
+//   - What is stored after the beginning, a hit on an old block included, is
+//     marked by dedup itself, so it does not matter whether Roots comes to that
+//     place of the map before or after.
+//   - A map changes only by such operations: an address that Roots does not find
+//     at its place was either overwritten, so nobody needs it, or moved between
+//     memory and journal, which happens under the same lock.
+//   - A session that is not looked at, or whose map is gone in the middle, has
+//     either ended without a point or become one before; since the points are
+//     looked at afterwards, that one is among them. Looked at in the other order,
+//     a session could become a point between the two and be missed by both.
+//   - A chunk record that a commit makes has no addresses but the map's and the
+//     parent's.
+//
+// A read finds its addresses in a map and uses them without a lock; one that the
+// map loses meanwhile may be collected. So Barrier is called again before
+// anything is freed: it waits for such reads. Reads that begin later find only
+// what was marked.
+//
+// An error means that marks are missing.
+func (m *Manager) Roots(mark func(a dedup.Addr, n int)) error {
+	for _, s := range m.remembered() {
+		if err := s.roots(mark); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remembered are all sessions.
+func (m *Manager) remembered() []*session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.sessions))
+}
+
+func (s *session) roots(mark func(dedup.Addr, int)) error {
+	if !s.undecided() {
+		return nil
+	}
+	for _, d := range s.disks {
+		for _, index := range d.touched() {
+			if err := d.rootsOf(index, mark); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// touched are the chunks the session knows something of.
+func (d *disk) touched() []uint32 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Keys(d.chunks))
+}
+
+// rootsOf marks one chunk's map, in memory or in the journal. The lock is held
+// for one chunk at a time, so that writes go on.
+func (d *disk) rootsOf(index uint32, mark func(dedup.Addr, int)) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.chunks[index]
+	if c == nil || c.spill == spillZero { // the session has ended; nothing but zeros
+		return nil
+	}
+	a := c.blocks
+	if a == nil {
+		var err error
+		if a, err = d.load(c); err != nil {
+			return err
+		}
+	}
+	for i := 0; i < len(a); {
+		n := runLength(a[i:])
+		if a[i] != 0 && a[i] != inherit {
+			mark(a[i], n)
+		}
+		i += n
+	}
+	return nil
+}

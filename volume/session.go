@@ -42,6 +42,7 @@ type Status struct {
 	Started time.Time         `json:"started"`
 	Expires time.Time         `json:"expires"`
 	Labels  map[string]string `json:"labels,omitempty"`
+	Manual  bool              `json:"manual,omitempty"`
 	Disks   []DiskStatus      `json:"disks"`
 }
 
@@ -50,6 +51,8 @@ type DiskStatus struct {
 	Disk         string       `json:"disk"`
 	Mode         catalog.Mode `json:"mode"`
 	Parent       string       `json:"parent,omitempty"`
+	Branch       bool         `json:"branch,omitempty"` // on purpose not the newest
+	Why          string       `json:"why,omitempty"`    // mode auto became a full
 	Size         int64        `json:"size"`
 	Token        string       `json:"-"`
 	Checkpoint   string       `json:"checkpoint,omitempty"`
@@ -99,7 +102,7 @@ func (s *session) status() Status {
 	s.mu.Lock()
 	st := Status{
 		Session: s.file.ID, VM: s.file.VM, State: s.file.State, Reason: s.file.Reason,
-		Started: s.file.Started, Expires: s.file.Expires, Labels: s.file.Labels,
+		Started: s.file.Started, Expires: s.file.Expires, Labels: s.file.Labels, Manual: s.file.Manual,
 	}
 	if st.State == Committed {
 		st.Point = s.file.Point
@@ -109,6 +112,7 @@ func (s *session) status() Status {
 		c := d.counts()
 		st.Disks = append(st.Disks, DiskStatus{
 			Disk: d.spec.Disk, Mode: d.spec.Mode, Parent: d.spec.Parent, Size: d.spec.Size,
+			Branch: d.spec.Branch, Why: d.spec.Why,
 			Token: d.spec.Token, Checkpoint: d.spec.Checkpoint,
 			WrittenBytes: c.written, ZeroedBytes: c.zeroed, NewBytes: c.fresh, StoredBytes: c.stored,
 		})

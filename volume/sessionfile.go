@@ -40,6 +40,7 @@ type sessionFile struct {
 	Expires time.Time         `json:"expires"`
 	Ended   time.Time         `json:"ended,omitzero"`
 	Labels  map[string]string `json:"labels,omitempty"`
+	Manual  bool              `json:"manual,omitempty"`
 	Blobs   []catalog.Blob    `json:"blobs,omitempty"`
 	Disks   []diskFile        `json:"disks"`
 }
@@ -49,7 +50,9 @@ type diskFile struct {
 	Size       int64        `json:"size"`
 	Mode       catalog.Mode `json:"mode"`
 	Parent     string       `json:"parent,omitempty"`
-	Hint       string       `json:"hint,omitempty"` // point to compare with; its absence costs only speed
+	Hint       string       `json:"hint,omitempty"`   // point to compare with; its absence costs only speed
+	Branch     bool         `json:"branch,omitempty"` // Parent was not the newest image on purpose
+	Why        string       `json:"why,omitempty"`    // mode auto became a full
 	Token      string       `json:"token"`
 	Checkpoint string       `json:"checkpoint,omitempty"`
 }

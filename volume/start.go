@@ -3,7 +3,6 @@ package volume
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/strongroom-backup/strongroom/catalog"
@@ -45,25 +44,42 @@ func (m *Manager) Start(r StartRequest) (Status, error) {
 	if err := r.validate(); err != nil {
 		return Status{}, err
 	}
-	if err := m.admit(); err != nil {
-		return Status{}, err
+	for range maxRoomMade {
+		st, first, err := m.start(&r)
+		if first == nil {
+			return st, err
+		}
+		if err := first(); err != nil {
+			return Status{}, fmt.Errorf("start backup of %s: %w", r.VM, err)
+		}
 	}
-	disks, err := m.plan(&r)
-	if err != nil {
-		return Status{}, err
+	return Status{}, fmt.Errorf("%w: no room could be made for the backup of VM %s; try again", ErrLimit, r.VM)
+}
+
+// start opens a session unless something is to be done first, which it returns.
+// No point that the session is based on can go meanwhile.
+func (m *Manager) start(r *StartRequest) (st Status, first func() error, err error) {
+	m.points.RLock()
+	defer m.points.RUnlock()
+	if err := m.admit(); err != nil {
+		return Status{}, nil, err
+	}
+	disks, first, err := m.plan(r)
+	if err != nil || first != nil {
+		return Status{}, first, err
 	}
 	now := m.now().UTC()
 	s := &session{m: m, file: sessionFile{
-		Format: sessionFormat, ID: ids.New(now), VM: r.VM, State: Open, BootID: m.boot,
+		Format: sessionFormat, ID: ids.New(now), VM: r.VM, State: Open, BootID: m.boot, Manual: r.Manual,
 		Started: now, Expires: now.Add(r.TTL), Labels: r.Labels, Blobs: r.Blobs, Disks: disks,
 	}}
 	if err := m.create(s); err != nil {
-		return Status{}, errors.Join(fmt.Errorf("start backup of %s: %w", r.VM, err), s.release(),
+		return Status{}, nil, errors.Join(fmt.Errorf("start backup of %s: %w", r.VM, err), s.release(),
 			m.fs.RemoveAll(m.sessionDir(s.file.ID)))
 	}
 	m.add(s)
 	m.stats.started.Add(1)
-	return s.status(), nil
+	return s.status(), nil, nil
 }
 
 // validate checks everything that can be checked without the catalog, and fills
@@ -82,6 +98,9 @@ func (r *StartRequest) validate() error {
 	}
 	if r.Mode == string(catalog.Full) && (r.Parent != "" || r.ParentCheckpoint != "") {
 		return bad("a full backup has no parent; leave the parent out or use mode incremental")
+	}
+	if r.Branch && r.Parent == "" {
+		return bad("a branch begins at a point the VM was set back to; name it as the parent")
 	}
 	if !ids.IsName(r.VM) {
 		return bad("VM name %q; use %s", r.VM, shape)
@@ -140,114 +159,6 @@ func (m *Manager) admit() error {
 		return fmt.Errorf("%w: %d backups are open; commit or abort some", ErrLimit, open)
 	}
 	return nil
-}
-
-// plan decides each disk's mode and parent.
-func (m *Manager) plan(r *StartRequest) ([]diskFile, error) {
-	want := ""
-	if r.Parent != "" {
-		p, err := m.parentPoint(r.VM, r.Parent)
-		if err != nil {
-			return nil, err
-		}
-		want = p
-	}
-	var disks []diskFile
-	for _, d := range r.Disks {
-		f, err := m.planDisk(r, d, want)
-		if err != nil {
-			return nil, err
-		}
-		disks = append(disks, f)
-	}
-	return disks, nil
-}
-
-// parentPoint turns the caller's idea of the parent into a point id of the VM.
-func (m *Manager) parentPoint(vm, text string) (string, error) {
-	ref, err := catalog.ParseRef(text)
-	if err != nil {
-		return "", fmt.Errorf("%w: parent %q: %v", ErrBadRequest, text, err)
-	}
-	p, err := m.cat.Resolve(ref)
-	switch {
-	case errors.Is(err, catalog.ErrNotFound):
-		return "", fmt.Errorf("%w: parent %q is not here: %v; %s", ErrMismatch, text, err, m.newest(vm))
-	case err != nil:
-		return "", err
-	case p.VM != vm:
-		return "", fmt.Errorf("%w: parent %s is a point of VM %s, not of %s", ErrMismatch, p.ID, p.VM, vm)
-	}
-	return p.ID, nil
-}
-
-// newest tells what the server has of a VM, for error messages.
-func (m *Manager) newest(vm string) string {
-	points, err := m.cat.Points(vm)
-	if err != nil || len(points) == 0 {
-		return "the server has no point of VM " + vm
-	}
-	p := points[len(points)-1]
-	return fmt.Sprintf("the newest point of VM %s is %s of %s", vm, p.ID, p.Time.Format(time.RFC3339))
-}
-
-// planDisk decides one disk's mode; want is the parent point the caller named.
-func (m *Manager) planDisk(r *StartRequest, d DiskSpec, want string) (diskFile, error) {
-	f := diskFile{Disk: d.Name, Size: d.Size, Mode: catalog.Full, Token: ids.Token(), Checkpoint: r.Checkpoint}
-	latest, found, err := m.cat.Latest(r.VM, d.Name)
-	if err != nil {
-		return f, err
-	}
-	if found {
-		f.Hint = latest.ID
-	}
-	if r.Mode == string(catalog.Full) {
-		return f, nil
-	}
-	if why := mismatch(r, d, want, latest, found); why != "" {
-		return f, fmt.Errorf("%w: disk %s of VM %s: %s", ErrMismatch, d.Name, r.VM, why)
-	}
-	if !found || imageOf(latest, d.Name).Size > d.Size {
-		return f, nil // auto falls back to a full backup
-	}
-	f.Mode, f.Parent = catalog.Incremental, latest.ID
-	return f, nil
-}
-
-// mismatch says why the caller's idea of the disk's parent does not fit; "" when
-// it does.
-func mismatch(r *StartRequest, d DiskSpec, want string, latest catalog.Point, found bool) string {
-	named := want != "" || r.ParentCheckpoint != ""
-	strict := named || r.Mode == string(catalog.Incremental)
-	if !found {
-		// A disk added since the parent point starts with a full backup.
-		if strict && !(r.Mode == "auto" && want != "") {
-			return "the server has no image of it; start with mode full or auto"
-		}
-		return ""
-	}
-	img := imageOf(latest, d.Name)
-	has := fmt.Sprintf("the server's newest image is point %s of %s, %d bytes", latest.ID, latest.Time.Format(time.RFC3339), img.Size)
-	if img.Checkpoint != "" {
-		has += ", checkpoint " + img.Checkpoint
-	}
-	switch {
-	case want != "" && want != latest.ID:
-		return fmt.Sprintf("parent %s was named, but %s", want, has)
-	case r.ParentCheckpoint != "" && r.ParentCheckpoint != img.Checkpoint:
-		return fmt.Sprintf("parent checkpoint %s was named, but %s", r.ParentCheckpoint, has)
-	case strict && img.Size > d.Size:
-		return fmt.Sprintf("it has %d bytes now, but %s; a disk that shrank needs mode full", d.Size, has)
-	}
-	return ""
-}
-
-func imageOf(p catalog.Point, disk string) catalog.Image {
-	i := slices.IndexFunc(p.Images, func(im catalog.Image) bool { return im.Disk == disk })
-	if i < 0 {
-		return catalog.Image{}
-	}
-	return p.Images[i]
 }
 
 // create makes the session's files, durable.

@@ -24,17 +24,20 @@ func (x *Disk) Size() int64 { return x.d.spec.Size }
 // Close gives the handle back. The session goes on.
 func (x *Disk) Close() error { return nil }
 
-// enter begins an operation; leave ends it.
-func (d *disk) enter() error {
+// enter begins an operation; leave, with what enter returned, ends it.
+func (d *disk) enter() (parity, error) {
 	d.s.gate.RLock()
-	err := d.s.usable()
-	if err != nil {
+	if err := d.s.usable(); err != nil {
 		d.s.gate.RUnlock()
+		return 0, err
 	}
-	return err
+	return d.s.m.epochs.enter(), nil
 }
 
-func (d *disk) leave() { d.s.gate.RUnlock() }
+func (d *disk) leave(op parity) {
+	d.s.m.epochs.leave(op)
+	d.s.gate.RUnlock()
+}
 
 // WriteAt stores p. When it returns nil the data survives a crash of the
 // server, and Flush makes it survive a power cut. p is not kept.
@@ -42,10 +45,11 @@ func (x *Disk) WriteAt(p []byte, off int64) (int, error) {
 	if err := checkRange(off, int64(len(p)), x.Size()); err != nil || len(p) == 0 {
 		return 0, err
 	}
-	if err := x.d.enter(); err != nil {
+	op, err := x.d.enter()
+	if err != nil {
 		return 0, err
 	}
-	defer x.d.leave()
+	defer x.d.leave(op)
 	if err := x.d.write(p, off); err != nil {
 		return 0, err
 	}
@@ -57,10 +61,11 @@ func (x *Disk) Zero(off, n int64) error {
 	if err := checkRange(off, n, x.Size()); err != nil || n == 0 {
 		return err
 	}
-	if err := x.d.enter(); err != nil {
+	op, err := x.d.enter()
+	if err != nil {
 		return err
 	}
-	defer x.d.leave()
+	defer x.d.leave(op)
 	d := x.d
 	return d.log(func() error {
 		if err := d.journal.appendZero(off, n, false); err != nil {
@@ -77,10 +82,11 @@ func (x *Disk) Zero(off, n int64) error {
 // Flush returns when everything acknowledged before, on any disk of the
 // session, survives a power cut.
 func (x *Disk) Flush() error {
-	if err := x.d.enter(); err != nil {
+	op, err := x.d.enter()
+	if err != nil {
 		return err
 	}
-	defer x.d.leave()
+	defer x.d.leave(op)
 	return x.d.s.flush()
 }
 
@@ -135,10 +141,7 @@ func (d *disk) write(p []byte, off int64) error {
 // put gives n whole blocks, the disk's short last one padded, to the store.
 func (d *disk) put(p []byte, first, n int64) ([]mapped, counts, error) {
 	out := make([]dedup.Addr, n)
-	hints, err := d.hints(first, n)
-	if err != nil {
-		return nil, counts{}, err
-	}
+	hints := d.hints(first, n)
 	c := counts{written: min(n*dedup.BlockSize, d.spec.Size-first*dedup.BlockSize)}
 	whole := min(n, int64(len(p))/dedup.BlockSize)
 	if whole > 0 {
@@ -162,12 +165,16 @@ func (d *disk) put(p []byte, first, n int64) ([]mapped, counts, error) {
 }
 
 // hints are the addresses a related image has at these blocks; nil: none known.
-func (d *disk) hints(first, n int64) ([]dedup.Addr, error) {
+// That image may be gone by now, which costs only time.
+func (d *disk) hints(first, n int64) []dedup.Addr {
 	if d.hint.chunks == nil {
-		return nil, nil
+		return nil
 	}
 	h := make([]dedup.Addr, n)
-	return h, d.s.m.cache.fill(&d.hint, first, h)
+	if d.s.m.cache.fill(&d.hint, first, h) != nil {
+		return nil
+	}
+	return h
 }
 
 func from(h []dedup.Addr, a, b int64) []dedup.Addr {
