@@ -120,6 +120,11 @@ func divUp(a, b int64) int64 { return (a + b - 1) / b }
 // FileSize is the length the file must be given, in bytes.
 func (m *Image) FileSize() int64 { return m.clusters * ClusterSize }
 
+// DataStart is the byte of the file at which the data clusters begin; they
+// follow in the order of the disk, and everything WriteMetadata writes lies
+// before them.
+func (m *Image) DataStart() int64 { return (m.l2 + int64(len(m.tables))) * ClusterSize }
+
 // WriteAt writes p, disk content at off, to its place in w. p must lie within
 // the extents planned; the rest of their first and last clusters must read as
 // zeros in w. Safe for concurrent use when w is.

@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// output is a file that appears under its name when it is whole.
-type output struct {
+// Output is a file that appears under its name when it is whole.
+type Output struct {
 	*os.File
 	path string
 	// writing is held by each write: the kernel lets one into a file at a time,
@@ -22,13 +22,13 @@ type output struct {
 }
 
 // WriteAt implements io.WriterAt.
-func (o *output) WriteAt(p []byte, off int64) (int, error) {
+func (o *Output) WriteAt(p []byte, off int64) (int, error) {
 	o.writing.Lock()
 	defer o.writing.Unlock()
 	return o.File.WriteAt(p, off)
 }
 
-// CheckOutput refuses a path that finish would have to destroy something for: a
+// CheckOutput refuses a path that Finish would have to destroy something for: a
 // directory or device always, a file that is not empty unless force is set.
 func CheckOutput(path string, force bool) error {
 	st, err := os.Stat(path)
@@ -45,8 +45,12 @@ func CheckOutput(path string, force bool) error {
 	return nil
 }
 
-// create makes the temporary file, readable by its owner alone: it is a disk.
-func create(path string) (*output, error) {
+// Create makes the file, readable by its owner alone: it is a disk. Finish or
+// Discard must follow. What has the name is refused as by CheckOutput.
+func Create(path string, force bool) (*Output, error) {
+	if err := CheckOutput(path, force); err != nil {
+		return nil, err
+	}
 	var salt [6]byte
 	rand.Read(salt[:])
 	tmp := filepath.Join(filepath.Dir(path), "."+clip(filepath.Base(path))+"."+hex.EncodeToString(salt[:])+".part")
@@ -54,14 +58,14 @@ func create(path string) (*output, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &output{File: f, path: path}, nil
+	return &Output{File: f, path: path}, nil
 }
 
-// clip leaves room for what create adds within the 255 bytes of a file name.
+// clip leaves room for what Create adds within the 255 bytes of a file name.
 func clip(name string) string { return name[:min(len(name), 200)] }
 
-// finish makes the file durable and gives it its name.
-func (o *output) finish() error {
+// Finish makes the file durable and gives it its name.
+func (o *Output) Finish() error {
 	if err := errors.Join(o.Sync(), o.Close()); err != nil {
 		return err
 	}
@@ -71,8 +75,8 @@ func (o *output) finish() error {
 	return syncDir(filepath.Dir(o.path))
 }
 
-// discard removes the file. After finish it does nothing.
-func (o *output) discard() {
+// Discard removes the file. After Finish it does nothing.
+func (o *Output) Discard() {
 	o.Close()
 	os.Remove(o.Name())
 }
@@ -91,16 +95,13 @@ func syncDir(dir string) error {
 
 // WriteFile writes a small file the way a disk is written: whole or not at all.
 func WriteFile(path string, data []byte, force bool) error {
-	if err := CheckOutput(path, force); err != nil {
-		return err
-	}
-	o, err := create(path)
+	o, err := Create(path, force)
 	if err != nil {
 		return err
 	}
-	defer o.discard()
+	defer o.Discard()
 	if _, err := o.Write(data); err != nil {
 		return err
 	}
-	return o.finish()
+	return o.Finish()
 }

@@ -89,11 +89,11 @@ func (d Disk) copy(ctx context.Context, conn *nbdclient.Conn) (data int64, err e
 	if d.Begin != nil {
 		d.Begin(data)
 	}
-	out, err := create(d.Output)
+	out, err := Create(d.Output, d.Force)
 	if err != nil {
 		return 0, err
 	}
-	defer out.discard()
+	defer out.Discard()
 	if err := out.Truncate(w.fileSize); err != nil {
 		return 0, fmt.Errorf("make %s %d bytes long: %w", d.Output, w.fileSize, err)
 	}
@@ -103,12 +103,12 @@ func (d Disk) copy(ctx context.Context, conn *nbdclient.Conn) (data int64, err e
 	if err := w.finish(out); err != nil {
 		return 0, err
 	}
-	return data, out.finish()
+	return data, out.Finish()
 }
 
 var buffers = sync.Pool{New: func() any { return new([requestBytes]byte) }}
 
-func (d Disk) copyData(ctx context.Context, conn *nbdclient.Conn, out *output, w *writer) error {
+func (d Disk) copyData(ctx context.Context, conn *nbdclient.Conn, out *Output, w *writer) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(inFlight)
 	walk := conn.Extents(func(e nbdclient.Extent) error {
@@ -130,7 +130,7 @@ func (d Disk) copyData(ctx context.Context, conn *nbdclient.Conn, out *output, w
 	return walk
 }
 
-func (d Disk) copyPart(ctx context.Context, conn *nbdclient.Conn, out *output, w *writer, off, n int64) error {
+func (d Disk) copyPart(ctx context.Context, conn *nbdclient.Conn, out *Output, w *writer, off, n int64) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

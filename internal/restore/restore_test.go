@@ -121,7 +121,7 @@ func onlyNames(t *testing.T, dir string, want ...string) {
 func TestFailureLeavesNothing(t *testing.T) {
 	path, _ := makeDisk(t)
 	good := serve(t, "file", path)
-	damaged := serve(t, "--filter=error", "file", path, "error-pread=EIO", "error-pread-rate=30%")
+	damaged := serve(t, "--filter=error", "file", path, "error-pread=EIO", "error-pread-rate=90%")
 	stopped, stop := context.WithCancelCause(t.Context())
 	enough := errors.New("enough")
 	for _, x := range []struct {
