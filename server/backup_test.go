@@ -217,19 +217,19 @@ func TestPoints(t *testing.T) {
 	wantRefusal(t, err, 404, "vm3")
 
 	for _, ref := range []string{"vm1@latest", "vm1"} {
-		_, err = w.client.RemovePoint(t.Context(), ref)
+		_, err = w.client.RemovePoint(t.Context(), ref, true)
 		wantRefusal(t, err, 400, ref)
 	}
 	inc := w.open("vm1", api.DiskRequest{Disk: "vda", Size: mib})
-	_, err = w.client.RemovePoint(t.Context(), b.Point)
+	_, err = w.client.RemovePoint(t.Context(), b.Point, true)
 	wantRefusal(t, err, 409, inc.Session)
 	if _, err := w.client.Abort(t.Context(), inc.Session); err != nil {
 		t.Error(err)
 	}
-	if r, err := w.client.RemovePoint(t.Context(), a.Point); err != nil || r.VM != "vm1" {
+	if r, err := w.client.RemovePoint(t.Context(), a.Point, true); err != nil || r.VM != "vm1" {
 		t.Errorf("remove: %+v, %v", r, err)
 	}
-	_, err = w.client.RemovePoint(t.Context(), a.Point)
+	_, err = w.client.RemovePoint(t.Context(), a.Point, true)
 	wantRefusal(t, err, 404, a.Point)
 	if !bytes.Equal(w.read("vm1/vda"), random(5, mib)) {
 		t.Error("removing a point changed another")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/strongroom-backup/strongroom/catalog"
@@ -37,7 +36,7 @@ func (s *Server) startBackup(r api.BackupRequest) (api.Backup, error) {
 	}
 	q := volume.StartRequest{
 		VM: r.VM, Mode: r.Mode, Parent: r.Parent, ParentCheckpoint: r.ParentCheckpoint,
-		Checkpoint: r.Checkpoint, Labels: r.Labels, TTL: ttl,
+		Checkpoint: r.Checkpoint, Labels: r.Labels, TTL: ttl, Manual: r.Manual, Branch: r.Branch,
 	}
 	for _, d := range r.Disks {
 		q.Disks = append(q.Disks, volume.DiskSpec{Name: d.Disk, Size: d.Size})
@@ -45,9 +44,7 @@ func (s *Server) startBackup(r api.BackupRequest) (api.Backup, error) {
 	for _, b := range r.Blobs {
 		q.Blobs = append(q.Blobs, catalog.Blob{Name: b.Name, Data: b.Data})
 	}
-	s.parents.RLock()
 	st, err := s.engines.vols.Start(q)
-	s.parents.RUnlock()
 	if err != nil {
 		return api.Backup{}, err
 	}
@@ -104,27 +101,6 @@ func (s *Server) abortBackup(id string) (api.Backup, error) {
 	}
 	st, err := s.engines.vols.Status(id)
 	return s.backup(st), err
-}
-
-// removePoint removes a point, unless an open backup is based on it: that one
-// could not go on after a restart.
-func (s *Server) removePoint(id string) (api.Removed, error) {
-	s.parents.Lock()
-	defer s.parents.Unlock()
-	p, err := s.engines.cat.Point(id)
-	if err != nil {
-		return api.Removed{}, err
-	}
-	if users := s.engines.vols.InUse(id); len(users) > 0 {
-		return api.Removed{}, &api.Error{Status: http.StatusConflict,
-			Message: fmt.Sprintf("point %s of VM %s is the parent of the open backup %s", id, p.VM, strings.Join(users, ", ")),
-			Hint:    "commit or abort that first: strongroom backup abort " + users[0]}
-	}
-	if err := s.engines.cat.Remove(id); err != nil {
-		return api.Removed{}, err
-	}
-	s.log.Info("point removed", keyPoint, p.ID, keyVM, p.VM)
-	return api.Removed{Point: p.ID, VM: p.VM}, nil
 }
 
 // leave disconnects the clients of a session, after what they have in flight is

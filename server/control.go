@@ -65,6 +65,26 @@ var routes = []route{
 	{"GET", api.Base + "/points/{ref}", accessNames, (*Server).getPoint},
 	{"DELETE", api.Base + "/points/{ref}", accessFull, (*Server).deletePoint},
 	{"GET", api.Base + "/points/{ref}/blobs/{name}", accessFull, (*Server).getBlob},
+	{"POST", api.Base + "/points/{ref}/undelete", accessFull, (*Server).postUndelete},
+	{"POST", api.Base + "/points/{ref}/hold", accessFull, (*Server).postHold},
+	{"DELETE", api.Base + "/points/{ref}/hold", accessFull, (*Server).deleteHold},
+	{"POST", api.Base + "/points/{ref}/lock", accessFull, (*Server).postLock},
+	{"GET", api.Base + "/trash", accessNames, (*Server).getTrash},
+	{"GET", api.Base + "/vms/{vm}/policy", accessNames, (*Server).getPolicy},
+	{"PUT", api.Base + "/vms/{vm}/policy", accessFull, (*Server).putPolicy},
+	{"GET", api.Base + "/vms/{vm}/disks/{disk}/chain", accessNames, (*Server).getChain},
+	{"POST", api.Base + "/vms/{vm}/disks/{disk}/merge", accessFull, (*Server).postMerge},
+	{"POST", api.Base + "/prune/plan", accessNames, (*Server).postPrunePlan},
+	{"POST", api.Base + "/prune", accessFull, (*Server).postPrune},
+	{"GET", api.Base + "/gc", accessNames, (*Server).getGC},
+	{"POST", api.Base + "/gc", accessFull, (*Server).postGC},
+	{"GET", api.Base + "/verify", accessNames, (*Server).getVerify},
+	{"POST", api.Base + "/verify", accessFull, (*Server).postVerify},
+	{"GET", api.Base + "/damage", accessNames, (*Server).getDamage},
+	{"GET", api.Base + "/usage", accessNames, (*Server).getUsage},
+	{"GET", api.Base + "/jobs", accessNames, (*Server).getJobs},
+	{"GET", api.Base + "/jobs/{id}", accessNames, (*Server).getJob},
+	{"DELETE", api.Base + "/jobs/{id}", accessFull, (*Server).deleteJob},
 }
 
 // httpServers makes the server of the unix socket, which is trusted, and that
@@ -117,12 +137,6 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route, trusted
 	}
 }
 
-// limitWrite bounds how long an answer may take to be read. It is not set for
-// the server as a whole because a commit may work long before it answers.
-func limitWrite(w http.ResponseWriter) {
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(httpWriteTimeout)) // without it the client's own time limit holds
-}
-
 // authorize decides over TCP.
 func (s *Server) authorize(r *http.Request, a access) error {
 	given, hasToken := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
@@ -164,10 +178,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, out any, err err
 			w.Header().Set("WWW-Authenticate", "Bearer")
 		}
 	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
+	jsonHeader(w.Header())
 	limitWrite(w)
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(out) // a client that went away needs no answer

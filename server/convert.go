@@ -29,7 +29,10 @@ func image(im catalog.Image) api.Image {
 }
 
 func point(p catalog.Point) api.Point {
-	out := api.Point{Point: p.ID, VM: p.VM, Time: p.Time, Started: p.Start, Labels: p.Labels, Images: []api.Image{}}
+	out := api.Point{
+		Point: p.ID, VM: p.VM, Time: p.Time, Started: p.Start, Labels: p.Labels, Images: []api.Image{},
+		Manual: p.Manual, Hold: p.Hold, LockedUntil: p.LockedUntil, Trashed: p.Trashed, Purge: p.Purge,
+	}
 	for _, im := range p.Images {
 		out.Images = append(out.Images, image(im))
 	}

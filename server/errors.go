@@ -8,6 +8,7 @@ import (
 
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
+	"github.com/strongroom-backup/strongroom/maintenance"
 	"github.com/strongroom-backup/strongroom/server/api"
 	"github.com/strongroom-backup/strongroom/volume"
 )
@@ -22,16 +23,24 @@ var refusals = []struct {
 	{volume.ErrBadRequest, http.StatusBadRequest, ""},
 	{catalog.ErrInvalid, http.StatusBadRequest, ""},
 	{volume.ErrNoSession, http.StatusNotFound, "see: strongroom backup status"},
+	{maintenance.ErrBadRequest, http.StatusBadRequest, ""},
+	{maintenance.ErrBusy, http.StatusConflict, "wait for it or cancel it; see: strongroom job ls"},
+	{maintenance.ErrDamaged, http.StatusConflict, "start with mode full; see: strongroom damage"},
+	{maintenance.ErrChainLimit, http.StatusConflict, "delete a point, start with mode full, or raise the limit: strongroom policy set VM --chain-limit N"},
+	{maintenance.ErrStrictChains, http.StatusConflict, "take a full backup first, or switch the rule off: strongroom policy set VM --strict-chains=false"},
+	{catalog.ErrHeld, http.StatusConflict, "release it first: strongroom point release REF"},
+	{catalog.ErrLocked, http.StatusConflict, "a lock ends at its date, nothing ends it early"},
+	{volume.ErrInUse, http.StatusConflict, "see: strongroom backup status"},
 	{volume.ErrMismatch, http.StatusConflict, "start with mode full, or with the parent the server has"},
 	{volume.ErrDead, http.StatusGone, "abort it, and back up again"},
 	{volume.ErrClosed, http.StatusGone, "see: strongroom backup status SESSION"},
 	{volume.ErrLimit, http.StatusTooManyRequests, "commit or abort open backups first"},
 	{catalog.ErrReadOnly, http.StatusServiceUnavailable, "look at the disk of the data directory, then restart the server"},
-	{syscall.ENOSPC, http.StatusInsufficientStorage, "remove points, or give the data directory more space; store.reserve is held back for that"},
+	{syscall.ENOSPC, http.StatusInsufficientStorage, "remove points (strongroom point rm --now) and collect (strongroom gc), or give the data directory more space"},
 	{syscall.EDQUOT, http.StatusInsufficientStorage, "raise the quota of the data directory"},
 	{dedup.ErrDamaged, http.StatusInternalServerError, "the log names the damaged pack"},
 	{catalog.ErrCorrupt, http.StatusInternalServerError, "the log names what is damaged"},
-	{catalog.ErrNotFound, http.StatusNotFound, "see: strongroom point ls"},
+	{catalog.ErrNotFound, http.StatusNotFound, "see: strongroom point ls; deleted points: strongroom trash ls"},
 	{context.Canceled, statusClientGone, ""},
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/nbd"
@@ -63,24 +64,21 @@ func (x *exports) checkFence(token string) error {
 	return nil
 }
 
-// List implements nbd.Exports: images, newest first.
+// List implements nbd.Exports: the newest listedExportsMax images, newest first.
 func (x *exports) List(context.Context) ([]nbd.Info, error) {
 	x.listing.Lock()
 	defer x.listing.Unlock()
-	points, err := x.cat.Points("")
+	var newest newestFirst
+	err := x.cat.EachPoint("", time.Time{}, func(p *catalog.Point) bool {
+		for _, im := range p.Images {
+			newest.offer(p.Time, imageInfo(*p, im))
+		}
+		return true
+	})
 	if err != nil {
 		return nil, err
 	}
-	var list []nbd.Info
-	for _, p := range slices.Backward(points) {
-		for _, im := range p.Images {
-			if len(list) == listedExportsMax {
-				return list, nil
-			}
-			list = append(list, imageInfo(p, im))
-		}
-	}
-	return list, nil
+	return newest.list(), nil
 }
 
 func imageInfo(p catalog.Point, im catalog.Image) nbd.Info {

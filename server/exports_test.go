@@ -119,7 +119,7 @@ func TestFullStore(t *testing.T) {
 	if !bytes.Equal(w.read("vm1/vda@"+old.Point), random(1, mib)) {
 		t.Error("the old point does not read")
 	}
-	if _, err := w.client.RemovePoint(t.Context(), old.Point); err != nil {
+	if _, err := w.client.RemovePoint(t.Context(), old.Point, true); err != nil {
 		t.Error(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/internal/ids"
@@ -83,63 +84,21 @@ func (s *Server) postAbort(_ http.ResponseWriter, r *http.Request) (any, error) 
 	return result(s.abortBackup(r.PathValue("session")))
 }
 
-func (s *Server) getVMs(http.ResponseWriter, *http.Request) (any, error) {
-	vms, err := s.engines.cat.VMs()
-	if err != nil {
-		return nil, err
-	}
-	list := []api.VM{}
-	for _, v := range vms {
-		list = append(list, machine(v))
-	}
-	return list, nil
-}
-
-func (s *Server) getPoints(_ http.ResponseWriter, r *http.Request) (any, error) {
+func (s *Server) getPoints(w http.ResponseWriter, r *http.Request) (any, error) {
 	vm := r.URL.Query().Get("vm")
 	if vm != "" && !ids.IsName(vm) {
 		return nil, fmt.Errorf("vm %q: %w", vm, catalog.ErrInvalid)
 	}
-	points, err := s.engines.cat.Points(vm)
-	if err != nil {
+	list := newArrayWriter(w)
+	err := s.engines.cat.EachPoint(vm, time.Time{}, func(p *catalog.Point) bool { return list.add(point(*p)) })
+	switch {
+	case err != nil && list.count == 0:
 		return nil, err
-	}
-	if vm != "" && len(points) == 0 {
+	case vm != "" && list.count == 0:
 		return nil, fmt.Errorf("VM %s %w: it has no point", vm, catalog.ErrNotFound)
 	}
-	list := []api.Point{}
-	for _, p := range points {
-		list = append(list, point(p))
-	}
-	return list, nil
-}
-
-// resolve finds the point that the path's reference means.
-func (s *Server) resolve(r *http.Request) (catalog.Point, error) {
-	ref, err := catalog.ParseRef(r.PathValue("ref"))
-	if err != nil {
-		return catalog.Point{}, err
-	}
-	return s.engines.cat.Resolve(ref)
-}
-
-func (s *Server) getPoint(_ http.ResponseWriter, r *http.Request) (any, error) {
-	p, err := s.resolve(r)
-	if err != nil {
-		return nil, err
-	}
-	return point(p), nil
-}
-
-// deletePoint takes an id only: what latest means may change between a look and
-// the removal.
-func (s *Server) deletePoint(_ http.ResponseWriter, r *http.Request) (any, error) {
-	id := r.PathValue("ref")
-	if !ids.IsID(id) {
-		return nil, &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("%.200q is not the id of a point", id),
-			Hint: "look the reference up first"}
-	}
-	return result(s.removePoint(id))
+	list.end(err)
+	return nil, nil
 }
 
 func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) (any, error) {

@@ -44,6 +44,13 @@ const (
 	// gcEveryMin is how often the accounts may be asked whether to collect.
 	gcEveryMin = time.Second
 
+	// jobsKept is a few weeks of what runs by itself and found something to do.
+	jobsKept = 100
+	// jobWaitMax is how many seconds an answer about a job may be waited for.
+	jobWaitMax = 60
+	// holdReasonMax is a sentence or two.
+	holdReasonMax = 500
+
 	// configBytesMax is a hundred times the commented example.
 	configBytesMax = 1 << 20
 	// tokenBytesMin is 128 bits of a token written in base64.
@@ -66,6 +73,11 @@ const (
 	// httpWriteTimeout bounds the reading of an answer; the longest, a listing
 	// of a million points, is some 300 MB.
 	httpWriteTimeout = 5 * time.Minute
+	// streamBuffer gathers some hundred points of a listing in one write.
+	streamBuffer = 64 << 10
+	// streamDeadlineEvery gives a listing that is being read more time, every so
+	// many points.
+	streamDeadlineEvery = 1000
 	// httpIdleTimeout keeps a scraper's connection between two scrapes.
 	httpIdleTimeout = 2 * time.Minute
 	// httpConnectionsMax bounds the goroutines a stranger can make us keep.

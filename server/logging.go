@@ -23,6 +23,9 @@ const (
 	keyDuration = "duration"
 	keyBytes    = "bytes"
 	keyPath     = "path"
+	keyJob      = "job"
+	keyKind     = "kind"
+	keyTrigger  = "trigger"
 )
 
 // NewLogger makes the logger that a configuration asks for.

@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/strongroom-backup/strongroom/maintenance"
 	"github.com/strongroom-backup/strongroom/metrics"
 	"github.com/strongroom-backup/strongroom/nbd"
 	"github.com/strongroom-backup/strongroom/server/api"
@@ -42,6 +43,8 @@ type Server struct {
 	token   *token
 
 	engines *engines
+	upkeep  *maintenance.Engine
+	jobs    *jobs
 	exports *exports
 	nbd     *nbd.Server
 	metrics http.Handler
@@ -51,9 +54,9 @@ type Server struct {
 
 	listeners listeners
 
-	// parents is held shared while a backup chooses its parent, and alone while
-	// a point is removed.
-	parents sync.RWMutex
+	// background is what uses the engines without a client waiting: the engine's
+	// loops, the jobs that requests began, the expiry of backups.
+	background sync.WaitGroup
 
 	mu       sync.Mutex // guards draining
 	draining bool
@@ -106,6 +109,10 @@ func (o *Options) fill() (err error) {
 }
 
 func (s *Server) open(o Options, secrets secrets) (err error) {
+	s.jobs = newJobs(func() *maintenance.Engine { return s.upkeep })
+	if err := s.openMaintenance(o.Clock); err != nil {
+		return err
+	}
 	s.exports = newExports(s.engines.vols, s.engines.cat)
 	n := s.config.NBD
 	s.nbd, err = nbd.New(nbd.Options{
@@ -169,7 +176,8 @@ func (s *Server) Run(ctx context.Context) error {
 	serveNBD(s.listeners.nbdUnix)
 	serveHTTP(web, s.listeners.httpTCP)
 	serveHTTP(api, s.listeners.apiUnix)
-	g.Go(s.expireLoop)
+	s.background.Go(s.expireLoop)
+	s.background.Go(s.upkeepLoop)
 	s.log.Info("serving", keyPath, s.config.Data, "nbd", s.info.NBD.Address, "nbd_socket", s.info.NBD.Socket,
 		"api_socket", s.config.APISocket(), "http", s.HTTPAddress())
 	notify("READY=1")
@@ -191,16 +199,23 @@ func endOf(what string, err error) error {
 }
 
 // expireLoop ends expired sessions until the server stops.
-func (s *Server) expireLoop() error {
+func (s *Server) expireLoop() {
 	tick := time.NewTicker(expireEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-s.ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 			s.expire(s.clock())
 		}
+	}
+}
+
+// upkeepLoop does what is due until the server stops.
+func (s *Server) upkeepLoop() {
+	if err := s.upkeep.Run(s.ctx); err != nil {
+		s.log.Error("upkeep has ended: nothing is collected, verified or pruned until the server is started again", keyError, err)
 	}
 }
 
@@ -244,6 +259,10 @@ func (s *Server) Close() error {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		s.nbd.Shutdown(ctx) // its error is that it did not wait
+	}
+	s.background.Wait()
+	if s.jobs != nil {
+		s.jobs.work.Wait()
 	}
 	return s.engines.close()
 }

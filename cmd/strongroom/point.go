@@ -88,7 +88,7 @@ func runPointRemove(ctx context.Context, e *env, client *api.Client, ref string,
 			return r, errors.New("not removed")
 		}
 	}
-	return client.RemovePoint(ctx, p.Point)
+	return client.RemovePoint(ctx, p.Point, false)
 }
 
 func disks(images []api.Image) string {

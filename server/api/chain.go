@@ -8,7 +8,7 @@ type Chain struct {
 	Disk string `json:"disk"`
 	// Images come parents first, by time.
 	Images []ChainImage `json:"images"`
-	// Length is the number of images; Limit what the policy allows, 0 for any;
+	// Length is that of the chain of the newest image; Limit what the policy allows, 0 for any;
 	// FullAfter the number of incrementals after which mode auto takes a full.
 	Length    int      `json:"length"`
 	Limit     int      `json:"limit"`
@@ -25,6 +25,7 @@ type ChainImage struct {
 	Time        time.Time `json:"time"`
 	Mode        string    `json:"mode"`
 	Parent      string    `json:"parent,omitempty"`
+	Depth       int       `json:"depth"` // images it hangs on
 	Manual      bool      `json:"manual,omitempty"`
 	Hold        string    `json:"hold,omitempty"` // why it is held
 	LockedUntil time.Time `json:"locked_until,omitzero"`

@@ -125,11 +125,6 @@ func (c *Client) Point(ctx context.Context, ref string) (p Point, err error) {
 	return p, c.do(ctx, http.MethodGet, Base+"/points/"+url.PathEscape(ref), nil, &p)
 }
 
-// RemovePoint removes the point of an id.
-func (c *Client) RemovePoint(ctx context.Context, id string) (r Removed, err error) {
-	return r, c.do(ctx, http.MethodDelete, Base+"/points/"+url.PathEscape(id), nil, &r)
-}
-
 // Blob returns the bytes of a point's blob.
 func (c *Client) Blob(ctx context.Context, id, name string) (data []byte, err error) {
 	return data, c.do(ctx, http.MethodGet, Base+"/points/"+url.PathEscape(id)+"/blobs/"+url.PathEscape(name), nil, &data)

@@ -13,7 +13,7 @@ const (
 // Job is work that outlasts a request.
 type Job struct {
 	ID      string    `json:"id"`
-	Kind    string    `json:"kind"`    // gc, verify or prune
+	Kind    string    `json:"kind"`    // gc, verify, scrub or prune
 	Trigger string    `json:"trigger"` // request, schedule or threshold
 	State   string    `json:"state"`   // running, done, failed or cancelled
 	Phase   string    `json:"phase,omitempty"`

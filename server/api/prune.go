@@ -23,6 +23,7 @@ type PrunePoint struct {
 	VM     string            `json:"vm"`
 	Time   time.Time         `json:"time"`
 	Labels map[string]string `json:"labels,omitempty"`
+	Group  string            `json:"group,omitempty"` // the label whose rules hold for it
 	Keep   bool              `json:"keep"`
 	Reason string            `json:"reason"`
 	// Error is why a point that was to go is still there.

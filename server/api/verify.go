@@ -7,17 +7,20 @@ type VerifyRequest struct {
 	Ref string `json:"ref,omitempty"` // empty: all packs
 	// OlderThanSeconds leaves out packs verified since then; 0: none.
 	OlderThanSeconds int64 `json:"older_than_seconds,omitempty"`
+	// Since leaves out packs verified after this time.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // VerifyResult is what a verification read and found.
 type VerifyResult struct {
-	Packs         int64 `json:"packs"`
-	Skipped       int64 `json:"skipped"` // verified recently
-	Bytes         int64 `json:"bytes"`
-	Blocks        int64 `json:"blocks"`
-	DamagedBlocks int64 `json:"damaged_blocks"`
-	DamagedPacks  int64 `json:"damaged_packs"`
-	Repaired      int64 `json:"repaired_blocks"`
+	Packs         int64           `json:"packs"`
+	Skipped       int64           `json:"skipped"` // verified recently
+	Bytes         int64           `json:"bytes"`
+	Blocks        int64           `json:"blocks"`
+	DamagedBlocks int64           `json:"damaged_blocks"`
+	DamagedPacks  int64           `json:"damaged_packs"`
+	Repaired      int64           `json:"repaired_blocks"`
+	Images        []AffectedImage `json:"images"` // that cannot be read whole
 }
 
 // ScrubStatus is how old the verification of the store is.
