@@ -3,52 +3,50 @@ package catalog
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Record types of the metadata log (1 is the log's own commit record).
-const (
-	recChunk     = 2 // uvarint chunk number, chunk record
-	recImage     = 3 // point id, disk, chunk list
-	recBlob      = 4 // point id, name, bytes
-	recPoint     = 5 // point
-	recTombstone = 6 // point id, time
-)
-
-// applier turns transactions of the metadata log into the database. Commit,
-// Remove and the replay at Open all go through it, so a rebuilt database is
-// equal to the one that was lost.
+// applier turns transactions of the metadata log into the database. Every
+// change and the replay at Open go through it, so a rebuilt database is equal
+// to the one that was lost.
 //
 // Chunk records, images and blobs are reachable only through a point. They may
-// reach the database in batches of their own; the point or the removal, the
-// VM's summary and the watermark go in one batch, the last.
+// reach the database in batches of their own; everything else of a transaction
+// goes in one batch with the watermark, the last.
 type applier struct {
 	db    *pebble.DB
 	mark  watermark
 	batch *pebble.Batch
-	limit int     // bytes of batch from which on it is flushed early
-	next  ChunkNo // mark.next once the transaction is whole
+	limit int               // bytes of batch from which on it is flushed early
+	dead  func(no chunkRun) // told of chunks that died, after the batch
 
-	point *Point
-	value []byte // of point, as stored
-	gone  *tombstone
+	txn pending
 
 	mu       sync.Mutex // guards totals and recorded
 	totals   totals
 	recorded ChunkNo // chunk records made so far
 }
 
-// tombstone says that a point was removed.
-type tombstone struct {
-	id   string
-	time time.Time
+// pending is what was gathered of a transaction. It has exactly one of point,
+// gone, policy and merge, or attributes alone; a point may have attributes.
+type pending struct {
+	point      *Point
+	attributes *described
+	gone       *tombstone
+	policy     *ruled
+	merge      *merged
+
+	born []chunkRun
+	next ChunkNo    // number after the largest chunk recorded
+	refs refChanges // of the point's images
 }
 
-func newApplier(db *pebble.DB, mark watermark) *applier {
-	return &applier{db: db, mark: mark, batch: db.NewBatch(), limit: batchBytes, next: mark.next, recorded: mark.next - 1}
+func newApplier(db *pebble.DB, mark watermark, dead func(chunkRun)) *applier {
+	return &applier{db: db, mark: mark, batch: db.NewBatch(), limit: batchBytes, dead: dead, recorded: mark.next - 1}
 }
 
 func (a *applier) close() { a.batch.Close() }
@@ -59,13 +57,19 @@ func (a *applier) visit(typ uint16, payload []byte) (err error) {
 	case recChunk:
 		err = a.chunk(payload)
 	case recImage:
-		err = a.part(keyImage, payload)
+		err = a.image(payload)
 	case recBlob:
-		err = a.part(keyBlob, payload)
+		_, err = a.part(keyBlob, payload)
 	case recPoint:
 		err = a.setPoint(payload)
 	case recTombstone:
-		err = a.setGone(payload)
+		a.txn.gone, err = decodeTombstone(payload)
+	case recAttributes:
+		a.txn.attributes, err = decodeDescribed(payload)
+	case recPolicy:
+		a.txn.policy, err = decodeRuled(payload)
+	case recMerge:
+		a.txn.merge, err = decodeMerged(payload)
 	default:
 		err = fmt.Errorf("%w: metadata log record of type %d", ErrNewer, typ)
 	}
@@ -83,18 +87,27 @@ func (a *applier) chunk(payload []byte) error {
 		return badRecord("chunk")
 	}
 	key := chunkKey(no)
-	a.next = max(a.next, no+1)
+	a.txn.next = max(a.txn.next, no+1)
+	a.txn.born = appendRun(a.txn.born, no)
 	return errors.Join(a.batch.Set(key, d.b, nil), a.batch.Set(chunkHashKey(h), key[1:], nil))
 }
 
-// part stores an image or a blob.
-func (a *applier) part(kind byte, payload []byte) error {
+func (a *applier) image(payload []byte) error {
+	list, err := a.part(keyImage, payload)
+	if err == nil && a.txn.refs.list(list, 1) != nil {
+		err = badRecord("image")
+	}
+	return err
+}
+
+// part stores an image or a blob and returns its value.
+func (a *applier) part(kind byte, payload []byte) ([]byte, error) {
 	d := decoder{b: payload}
 	id, name := d.string(maxName), d.string(maxName)
 	if d.bad {
-		return badRecord("image or blob")
+		return nil, badRecord("image or blob")
 	}
-	return a.batch.Set(partKey(kind, id, name), d.b, nil)
+	return d.b, a.batch.Set(partKey(kind, id, name), d.b, nil)
 }
 
 func (a *applier) setPoint(payload []byte) error {
@@ -102,51 +115,74 @@ func (a *applier) setPoint(payload []byte) error {
 	if err != nil {
 		return badRecord("point")
 	}
-	a.point, a.value = &p, append([]byte(nil), payload...)
+	a.txn.point = &p
 	return nil
 }
 
-func (a *applier) setGone(payload []byte) error {
-	d := decoder{b: payload}
-	t := tombstone{id: d.string(maxName), time: d.time()}
-	if d.end() != nil {
-		return badRecord("tombstone")
-	}
-	a.gone = &t
-	return nil
-}
-
-func badRecord(kind string) error {
-	return fmt.Errorf("metadata log holds a %s record that is %w: it cannot be decoded", kind, ErrCorrupt)
+// change is what a transaction did beside the batch.
+type change struct {
+	mark          watermark
+	before, after VM
+	trashed       int // points that went to the trash, less those that left it
+	pending       int // points to be forgotten, less those that were
+	died          []chunkRun
 }
 
 // whole ends the transaction whose commit record is seq.
 func (a *applier) whole(seq uint64, o *pebble.WriteOptions) error {
-	mark := watermark{seq: seq, next: a.next, lastTime: a.mark.lastTime}
-	var before, after VM
-	var err error
+	ch := change{mark: a.mark}
+	ch.mark.seq, ch.mark.next = seq, max(a.mark.next, a.txn.next)
+	if err := a.dispatch(&ch); err != nil {
+		return err
+	}
+	return a.finish(&ch, o)
+}
+
+// dispatch puts what the transaction does into the batch.
+func (a *applier) dispatch(ch *change) error {
+	t := &a.txn
+	kinds := 0
+	for _, set := range []bool{t.point != nil, t.gone != nil, t.policy != nil, t.merge != nil} {
+		if set {
+			kinds++
+		}
+	}
 	switch {
-	case a.point != nil:
-		before, after, err = a.addPoint()
-		mark.lastTime = later(mark.lastTime, a.point.Time)
-	case a.gone != nil:
-		before, after, err = a.removePoint()
-		mark.lastTime = later(mark.lastTime, a.gone.time)
+	case kinds > 1 || kinds == 1 && t.attributes != nil && (t.point == nil || t.attributes.id != t.point.ID):
+		return badRecord("transaction's")
+	case t.point != nil:
+		return a.addPoint(ch)
+	case t.gone != nil:
+		return a.removePoint(ch, t.gone)
+	case t.policy != nil:
+		return a.setPolicy(t.policy)
+	case t.merge != nil:
+		return a.mergeImages(ch, t.merge)
+	case t.attributes != nil:
+		return a.describe(ch, t.attributes)
 	}
-	if err == nil {
-		err = a.batch.Set([]byte{keyWatermark}, mark.encode(), nil)
-	}
+	return nil
+}
+
+// finish writes the batch with the watermark, and follows it in memory.
+func (a *applier) finish(ch *change, o *pebble.WriteOptions) error {
+	err := a.batch.Set([]byte{keyWatermark}, ch.mark.encode(), nil)
 	if err == nil {
 		err = a.flush(o)
 	}
 	if err != nil {
 		return err
 	}
-	a.mark, a.point, a.value, a.gone = mark, nil, nil, nil
+	a.mark, a.txn = ch.mark, pending{}
 	a.mu.Lock()
-	a.totals.replace(&before, &after)
-	a.recorded = mark.next - 1
+	a.totals.replace(&ch.before, &ch.after)
+	a.totals.trashed += ch.trashed
+	a.totals.pending += ch.pending
+	a.recorded = ch.mark.next - 1
 	a.mu.Unlock()
+	for _, run := range ch.died {
+		a.dead(run)
+	}
 	return nil
 }
 
@@ -164,43 +200,72 @@ func (a *applier) flush(o *pebble.WriteOptions) error {
 	return err
 }
 
-func (a *applier) addPoint() (before, after VM, err error) {
-	p := a.point
-	if before, err = getVM(a.db, p.VM); err != nil {
-		return before, after, err
-	}
-	after = before
-	after.Disks = append([]VMDisk(nil), before.Disks...)
-	after.add(p)
-	return before, after, errors.Join(
-		a.batch.Set(pointKey(p.VM, p.Time), a.value, nil),
-		a.batch.Set(pointVMKey(p.ID), appendPlace(nil, place{p.Time, p.VM}), nil),
-		a.batch.Set(vmKey(p.VM), appendVM(nil, &after), nil))
+// indexed makes the batch, which must be empty, one that can be read.
+func (a *applier) indexed() *pebble.Batch {
+	a.batch.Close()
+	a.batch = a.db.NewIndexedBatch()
+	return a.batch
 }
 
-// removePoint deletes a point and what only it holds; chunk records stay.
-func (a *applier) removePoint() (before, after VM, err error) {
-	at, p, err := getPoint(a.db, a.gone.id)
-	if err != nil {
-		return before, after, fmt.Errorf("remove point %s: %w", a.gone.id, err)
+// drop forgets what was gathered after an error.
+func (a *applier) drop() {
+	a.batch.Close()
+	a.batch, a.txn = a.db.NewBatch(), pending{}
+}
+
+func (a *applier) addPoint(ch *change) (err error) {
+	p := a.txn.point
+	if a.txn.attributes != nil {
+		p.Attributes = a.txn.attributes.Attributes
 	}
-	if before, err = getVM(a.db, p.VM); err != nil {
-		return before, after, err
+	if !p.Trashed.IsZero() {
+		return badRecord("point's attributes")
 	}
-	if after, err = sumUp(a.db, p.VM, p.ID); err != nil {
-		return before, after, err
+	ch.mark.lastTime = later(ch.mark.lastTime, p.Time)
+	if err := disown(a.db, p); err != nil {
+		return err
 	}
-	b := a.batch
-	err = errors.Join(b.Delete(pointKey(at.vm, at.time), nil), b.Delete(pointVMKey(p.ID), nil),
-		b.Set(removedKey(p.ID), appendTime(nil, a.gone.time), nil))
-	for _, im := range p.Images {
-		err = errors.Join(err, b.Delete(imageKey(p.ID, im.Disk), nil))
+	if ch.before, err = getVM(a.db, p.VM); err != nil {
+		return err
 	}
-	for _, f := range p.Blobs {
-		err = errors.Join(err, b.Delete(blobKey(p.ID, f.Name), nil))
+	ch.after = ch.before
+	ch.after.Disks = slices.Clone(ch.before.Disks)
+	ch.after.add(p)
+	if ch.died, err = a.txn.refs.write(a.db, a.batch); err != nil {
+		return err
 	}
-	if after.Points == 0 {
-		return before, after, errors.Join(err, b.Delete(vmKey(p.VM), nil))
+	return errors.Join(ch.mark.enqueue(a.batch, queueBorn, a.txn.born),
+		putPoint(a.batch, p), putVM(a.batch, &ch.after))
+}
+
+// disown takes away parents that have gone since the backup began.
+func disown(r pebble.Reader, p *Point) error {
+	for i := range p.Images {
+		im := &p.Images[i]
+		if im.Parent == "" {
+			continue
+		}
+		_, parent, err := getPoint(r, im.Parent)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		if err != nil || !parent.has(im.Disk) {
+			im.Parent = ""
+		}
 	}
-	return before, after, errors.Join(err, b.Set(vmKey(p.VM), appendVM(nil, &after), nil))
+	return nil
+}
+
+// putPoint stores a point where its attributes say.
+func putPoint(b *pebble.Batch, p *Point) error {
+	at := place{p.Time, p.VM, !p.Trashed.IsZero()}
+	return errors.Join(b.Set(at.key(), appendStored(nil, p), nil), b.Set(pointVMKey(p.ID), appendPlace(nil, at), nil))
+}
+
+// putVM stores a summary, or deletes it with the VM's last live point.
+func putVM(b *pebble.Batch, v *VM) error {
+	if v.Points == 0 {
+		return b.Delete(vmKey(v.Name), nil)
+	}
+	return b.Set(vmKey(v.Name), appendVM(nil, v), nil)
 }

@@ -61,6 +61,18 @@ func (c *chunkCache) put(n ChunkNo, chunk *Chunk) {
 	}
 }
 
+// drop forgets chunks that died.
+func (c *chunkCache) drop(run chunkRun) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for no := run.first; no < run.first+ChunkNo(run.count); no++ {
+		if e := c.entries[no]; e != nil {
+			c.bytes -= cost(c.order.Remove(e).(cached).chunk)
+			delete(c.entries, no)
+		}
+	}
+}
+
 func (c *chunkCache) size() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

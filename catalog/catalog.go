@@ -27,8 +27,8 @@ type Catalog struct {
 		closed bool
 	}
 
-	// commit is held by Commit and Remove from the check that they may to the
-	// end of their batch. It is taken after life.
+	// commit is held by all that changes the catalog, from the check that it
+	// may to the end of its batch. It is taken after life.
 	commit struct {
 		sync.Mutex
 		log *metalog.Log
@@ -44,7 +44,8 @@ var ErrClosed = errors.New("the catalog is closed")
 
 // Open opens the catalog in o.Dir and brings it up to date with the metadata
 // log: what was committed there and is not in the database is applied. An
-// empty or missing o.Dir is filled from the log.
+// empty or missing o.Dir is filled from the log, as is one of an older format.
+// Points that were removed are forgotten.
 //
 // Files of a newer version fail with ErrNewer, damage with ErrCorrupt; neither
 // changes anything.
@@ -60,26 +61,41 @@ func Open(o Options) (*Catalog, error) {
 }
 
 func (c *Catalog) open() error {
-	mark, err := c.o.peek(c.blocks)
+	found, err := c.o.peek(c.blocks)
 	if err != nil {
 		return err
 	}
-	c.commit.log, err = metalog.Open(metalog.Options{FS: c.o.FS, Dir: c.o.MetaDir, StoreID: c.o.StoreID,
-		Domain: c.o.Domain, RotateBytes: c.o.LogFileBytes}, mark.seq)
-	if err != nil {
+	if err := c.openLog(found); err != nil {
 		return err
 	}
-	if c.db, err = c.o.open(c.blocks, mark, func(err error) { c.fail(err) }); err != nil {
+	if c.db, err = c.o.open(c.blocks, found, func(err error) { c.fail(err) }); err != nil {
 		return err
 	}
-	c.commit.app = newApplier(c.db, mark)
-	if err := eachVM(c.db, func(v *VM) error {
-		c.commit.app.totals.replace(&VM{}, v)
-		return nil
-	}); err != nil {
+	c.commit.app = newApplier(c.db, found.mark, c.chunks.drop)
+	if err := c.commit.app.totals.count(c.db); err != nil {
 		return err
 	}
-	return c.replay()
+	if err := c.replay(); err != nil {
+		return err
+	}
+	return c.forgetAll()
+}
+
+// openLog opens the log behind what the database holds of it. If the database
+// is to be made anew, the whole log must be sound, and hold what it knew.
+func (c *Catalog) openLog(found found) (err error) {
+	o := metalog.Options{FS: c.o.FS, Dir: c.o.MetaDir, StoreID: c.o.StoreID, Domain: c.o.Domain, RotateBytes: c.o.LogFileBytes}
+	if found.outdated {
+		l, err := metalog.Open(o, found.held)
+		if err != nil {
+			return err
+		}
+		if err := l.Close(); err != nil {
+			return err
+		}
+	}
+	c.commit.log, err = metalog.Open(o, found.mark.seq)
+	return err
 }
 
 // replay applies what the log has above the watermark.
@@ -95,8 +111,8 @@ func (c *Catalog) replay() error {
 	return nil
 }
 
-// Close waits for the calls under way and gives the files back. What Commit
-// and Remove returned without an error is durable without it.
+// Close waits for the calls under way and gives the files back. What a
+// method did that returned without an error is durable without it.
 func (c *Catalog) Close() error {
 	c.life.Lock()
 	defer c.life.Unlock()

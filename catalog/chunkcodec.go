@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/strongroom-backup/strongroom/dedup"
 )
@@ -25,28 +26,36 @@ func appendChunk(b []byte, c *Chunk) []byte {
 
 // decodeChunk accepts what checkChunk does.
 func decodeChunk(b []byte) (*Chunk, error) {
+	c := &Chunk{Runs: []Run{}}
+	err := c.decode(b)
+	return c, err
+}
+
+// decode reads a record and appends its runs to c.Runs.
+func (c *Chunk) decode(b []byte) error {
 	d := decoder{b: b}
-	c := &Chunk{Hash: d.hash(), Length: uint32(d.size(dedup.ChunkSize))}
+	c.Hash, c.Length = d.hash(), uint32(d.size(dedup.ChunkSize))
 	n := d.size(dedup.ChunkBlocks)
 	if n*3 > uint64(len(d.b)) { // a run takes three bytes at least
-		return nil, errDecode
+		return errDecode
 	}
-	c.Runs = make([]Run, n)
+	c.Runs = slices.Grow(c.Runs, int(n))
+	own := len(c.Runs)
 	block, addr := uint64(0), dedup.Addr(0)
-	for i := range c.Runs {
+	for range n {
 		block += d.size(dedup.ChunkBlocks)
 		count := d.size(dedup.ChunkBlocks-1) + 1
 		addr += dedup.Addr(d.varint())
 		if block+count > dedup.ChunkBlocks {
-			return nil, errDecode
+			return errDecode
 		}
-		c.Runs[i] = Run{Start: uint16(block), Count: uint16(count), Addr: addr}
+		c.Runs = append(c.Runs, Run{Start: uint16(block), Count: uint16(count), Addr: addr})
 		block, addr = block+count, addr+dedup.Addr(count)
 	}
 	if err := d.end(); err != nil {
-		return nil, err
+		return err
 	}
-	return c, checkChunk(c)
+	return checkChunk(&Chunk{Hash: c.Hash, Length: c.Length, Runs: c.Runs[own:]})
 }
 
 // decodeChunkHead reads only a chunk record's hash and length.

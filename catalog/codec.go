@@ -20,6 +20,14 @@ func appendString(b []byte, s string) []byte {
 
 func appendTime(b []byte, t time.Time) []byte { return binary.AppendVarint(b, t.UnixMilli()) }
 
+// appendOptional encodes the zero time as 0.
+func appendOptional(b []byte, t time.Time) []byte {
+	if t.IsZero() {
+		return binary.AppendVarint(b, 0)
+	}
+	return appendTime(b, t)
+}
+
 // decoder reads a value. After its first failure every read returns zero.
 type decoder struct {
 	b   []byte
@@ -68,6 +76,15 @@ func (d *decoder) bytes(n uint64) []byte {
 func (d *decoder) string(limit uint64) string { return string(d.bytes(d.size(limit))) }
 
 func (d *decoder) time() time.Time { return time.UnixMilli(d.varint()).UTC() }
+
+// optional reads what appendOptional wrote.
+func (d *decoder) optional() time.Time {
+	ms := d.varint()
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
 
 func (d *decoder) hash() (h dedup.Hash) {
 	copy(h[:], d.bytes(uint64(len(h))))

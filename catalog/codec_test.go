@@ -137,7 +137,7 @@ func FuzzPoint(f *testing.F) {
 func FuzzSmallValues(f *testing.F) {
 	w := newWatermark()
 	f.Add(appendVM(nil, someVM()))
-	f.Add(appendPlace(nil, place{time.UnixMilli(1e12), "web1"}))
+	f.Add(appendPlace(nil, place{time.UnixMilli(1e12), "web1", true}))
 	f.Add(w.encode())
 	f.Add(encodeFormat([16]byte{1}))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -170,7 +170,7 @@ func FuzzRecords(f *testing.F) {
 	c := mustOpen(f, testOptions(newFS()))
 	f.Cleanup(func() { c.Close() })
 	f.Fuzz(func(t *testing.T, typ uint16, b []byte) {
-		a := newApplier(c.db, newWatermark())
+		a := newApplier(c.db, newWatermark(), func(chunkRun) {})
 		defer a.close()
 		if len(b) < batchBytes {
 			a.visit(typ, b)

@@ -60,7 +60,11 @@ func (c *Catalog) commitPoint(n *NewPoint) (Point, error) {
 	if err := c.write(t.records); err != nil {
 		return Point{}, err
 	}
-	return decodePoint(appendPoint(nil, &t.point)) // shares nothing with n
+	_, p, err := getPoint(c.db, n.ID)
+	if err != nil {
+		return Point{}, c.fail(err)
+	}
+	return p, nil
 }
 
 // number gives t its chunk numbers and roots.
@@ -95,7 +99,8 @@ func (c *Catalog) unused(id string) error {
 }
 
 // checkParents refuses a parent that is another VM's or lacks the disk. One
-// that has been removed meanwhile is fine: images are complete.
+// that has been removed meanwhile is fine, since images are complete: then the
+// image has none.
 func (c *Catalog) checkParents(n *NewPoint) error {
 	for i := range n.Images {
 		im := &n.Images[i]
@@ -121,7 +126,7 @@ func (p *Point) has(disk string) bool {
 }
 
 // write logs a transaction, syncs the log and applies it. commit must be held.
-func (c *Catalog) write(records func(func(uint16, []byte) error) error) error {
+func (c *Catalog) write(records func(visitor) error) error {
 	seq, err := c.log(records)
 	if err != nil {
 		return err
@@ -137,7 +142,7 @@ func (c *Catalog) write(records func(func(uint16, []byte) error) error) error {
 }
 
 // log returns after the commit point.
-func (c *Catalog) log(records func(func(uint16, []byte) error) error) (seq uint64, err error) {
+func (c *Catalog) log(records func(visitor) error) (seq uint64, err error) {
 	t, err := c.commit.log.Begin()
 	if err == nil {
 		if err = records(t.Add); err != nil {

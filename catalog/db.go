@@ -33,55 +33,75 @@ func (o *Options) pebble(cache *pebble.Cache, onDamage func(error)) *pebble.Opti
 	return p
 }
 
+// found is what a database's directory holds.
+type found struct {
+	mark     watermark // to go on from
+	outdated bool      // of an older format: it must be made anew
+	held     uint64    // then, the last log record it holds
+}
+
 // peek reads format and watermark without changing anything.
-func (o *Options) peek(cache *pebble.Cache) (w watermark, err error) {
-	w = newWatermark()
+func (o *Options) peek(cache *pebble.Cache) (f found, err error) {
+	f.mark = newWatermark()
 	desc, err := pebble.Peek(o.Dir, o.FS)
 	if err != nil && !isNotExist(err) {
-		return w, damagedDB(o.Dir, err)
+		return f, damagedDB(o.Dir, err)
 	}
 	if desc == nil || !desc.Exists {
-		return w, nil
+		return f, nil
 	}
 	p := o.pebble(cache, func(error) {})
 	p.ReadOnly = true
 	db, err := pebble.Open(o.Dir, p)
 	if err != nil {
-		return w, openError(o.Dir, err)
+		return f, openError(o.Dir, err)
 	}
 	defer db.Close()
 	b, err := get(db, []byte{keyFormat})
 	switch {
 	case errors.Is(err, pebble.ErrNotFound): // made, but never written to
-		return w, nil
+		return f, nil
 	case err != nil:
-		return w, openError(o.Dir, err)
+		return f, openError(o.Dir, err)
 	}
-	if err := checkFormat(b, o.Dir, o.StoreID); err != nil {
-		return w, err
+	version, err := checkFormat(b, o.Dir, o.StoreID)
+	if err != nil {
+		return f, err
 	}
 	if b, err = get(db, []byte{keyWatermark}); err == nil {
-		w, err = decodeWatermark(b)
+		err = f.decode(version, b)
 	}
 	if err != nil {
-		return w, damagedDB(o.Dir, fmt.Errorf("watermark: %w", err))
+		return f, damagedDB(o.Dir, fmt.Errorf("watermark: %w", err))
 	}
-	return w, nil
+	return f, nil
 }
 
-// open opens the database for writing and stamps a new one.
-func (o *Options) open(cache *pebble.Cache, w watermark, onDamage func(error)) (*pebble.DB, error) {
+func (f *found) decode(version uint64, watermark []byte) (err error) {
+	if version == formatVersion {
+		f.mark, err = decodeWatermark(watermark)
+		return err
+	}
+	f.outdated = true
+	f.held, err = decodeOldWatermark(watermark)
+	return err
+}
+
+// open opens the database for writing, and stamps one that is new or to be made
+// anew.
+func (o *Options) open(cache *pebble.Cache, f found, onDamage func(error)) (*pebble.DB, error) {
 	db, err := pebble.Open(o.Dir, o.pebble(cache, onDamage))
 	if err != nil {
 		return nil, openError(o.Dir, err)
 	}
-	if _, err := get(db, []byte{keyFormat}); err == nil {
+	if _, err := get(db, []byte{keyFormat}); err == nil && !f.outdated {
 		return db, nil
 	}
 	b := db.NewBatch()
 	defer b.Close()
+	b.DeleteRange([]byte{0}, []byte{0xff}, nil) // of an older format; in the same batch
 	b.Set([]byte{keyFormat}, encodeFormat(o.StoreID), nil)
-	b.Set([]byte{keyWatermark}, w.encode(), nil)
+	b.Set([]byte{keyWatermark}, f.mark.encode(), nil)
 	if err := b.Commit(pebble.Sync); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("write catalog %s: %w", o.Dir, err)

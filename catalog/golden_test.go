@@ -24,7 +24,7 @@ func TestFormatV1(t *testing.T) {
 	spill(t, fs, "/data/tier0/meta/0000000000000001.mlog", b)
 	c := mustOpen(t, testOptions(fs))
 	defer mustClose(t, c)
-	golden(t, "testdata/v1/dump.txt", dump(t, c))
+	golden(t, "testdata/v1/dump.txt", dumpKeys(t, c))
 }
 
 // makeGoldenLog refuses to replace a log.

@@ -36,29 +36,44 @@ func listRun(list []ChunkNo) int {
 	return n
 }
 
-func decodeChunkList(b []byte) ([]ChunkNo, error) {
+// eachListRun calls visit for every run of an encoded chunk list: count
+// consecutive numbers, or zeros if first is 0.
+func eachListRun(b []byte, visit func(first ChunkNo, count uint64)) error {
 	d := decoder{b: b}
-	total := d.size(maxChunks)
-	list := make([]ChunkNo, 0, total)
+	left := d.size(maxChunks)
 	due := ChunkNo(0)
-	for uint64(len(list)) < total && !d.bad {
+	for left > 0 && !d.bad {
 		head := d.uvarint()
 		n := head >> 1
-		if n == 0 || n > total-uint64(len(list)) {
-			return nil, errDecode
+		if n == 0 || n > left {
+			return errDecode
 		}
+		left -= n
 		if head&1 != 0 {
-			list = list[:uint64(len(list))+n] // new memory is zero
+			visit(0, n)
 			continue
 		}
 		first := due + ChunkNo(d.varint())
 		if first == 0 || first > maxChunkNo || n > uint64(maxChunkNo-first)+1 {
-			return nil, errDecode
+			return errDecode
+		}
+		visit(first, n)
+		due = first + ChunkNo(n)
+	}
+	return d.end()
+}
+
+func decodeChunkList(b []byte) ([]ChunkNo, error) {
+	d := decoder{b: b}
+	list := make([]ChunkNo, 0, d.size(maxChunks))
+	err := eachListRun(b, func(first ChunkNo, n uint64) {
+		if first == 0 {
+			list = list[:uint64(len(list))+n] // new memory is zero
+			return
 		}
 		for i := range ChunkNo(n) {
 			list = append(list, first+i)
 		}
-		due = first + ChunkNo(n)
-	}
-	return list, d.end()
+	})
+	return list, err
 }

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"time"
 
@@ -13,8 +14,8 @@ const (
 	keyFormat    = 'f' // → format version, store id
 	keyWatermark = 'w' // → what of the metadata log has been applied
 	keyVM        = 'v' // VM → summary of its points
-	keyPoint     = 'r' // VM 0 u64 commit time in ms → point
-	keyPointVM   = 'P' // point id → commit time, VM
+	keyPoint     = 'r' // VM 0 u64 commit time in ms → live point
+	keyPointVM   = 'P' // point id → commit time, whether in the trash, VM
 	keyRemoved   = 't' // point id → time of removal
 	keyImage     = 'i' // point id 0 disk → chunk list
 	keyBlob      = 'b' // point id 0 name → bytes
@@ -39,11 +40,22 @@ func pointKey(vm string, t time.Time) []byte {
 }
 
 func pointVMKey(id string) []byte { return append([]byte{keyPointVM}, id...) }
+func policyKey(vm string) []byte  { return append([]byte{keyPolicy}, vm...) }
+func pendingKey(id string) []byte { return append([]byte{keyPending}, id...) }
 func removedKey(id string) []byte { return append([]byte{keyRemoved}, id...) }
 
 func partKey(kind byte, id, name string) []byte {
 	b := append([]byte{kind}, id...)
 	return append(append(b, 0), name...)
+}
+
+// splitPart reads a key partKey made.
+func splitPart(key []byte) (id, name string, err error) {
+	before, after, ok := bytes.Cut(key[1:], []byte{0})
+	if !ok {
+		return "", "", errDecode
+	}
+	return string(before), string(after), nil
 }
 
 func imageKey(id, disk string) []byte { return partKey(keyImage, id, disk) }
@@ -55,8 +67,8 @@ func chunkKey(n ChunkNo) []byte {
 
 func chunkHashKey(h dedup.Hash) []byte { return append([]byte{keyChunkHash}, h[:]...) }
 
-// after is the end of the range of keys that begin with prefix.
-func after(prefix []byte) []byte {
+// keysAfter is the end of the range of keys that begin with prefix.
+func keysAfter(prefix []byte) []byte {
 	end := append([]byte(nil), prefix...)
 	for i := len(end) - 1; i >= 0; i-- {
 		if end[i]++; end[i] != 0 {

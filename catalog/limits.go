@@ -22,6 +22,32 @@ const (
 	MaxLabels     = 64
 	MaxLabelBytes = 1024
 
+	// MaxHoldBytes is for a sentence that says why a point must stay.
+	MaxHoldBytes = 1024
+
+	// MaxPolicyBytes and MaxLabelRules bound a policy: it is read at every
+	// pruning and every start of a backup.
+	MaxPolicyBytes = 64 << 10
+	MaxLabelRules  = 64
+
+	// maxPolicyCount bounds the numbers of a policy, to what fits an int
+	// everywhere and is more than any disk has points.
+	maxPolicyCount = 1_000_000
+
+	// maxMerged bounds the images one merge takes, to a record that is read
+	// at once: a chain of a backup a minute for two years.
+	maxMerged = 1 << 20
+
+	// maxTime is the last millisecond of the year 9999, beyond which RFC 3339
+	// cannot write a time.
+	maxTime = 253402300799999
+
+	// refPagesCached bounds a refReader to 4 MiB; they cover 524288 chunks.
+	refPagesCached = 1024
+
+	// pageOfPoints is how many points EachPoint holds at a time.
+	pageOfPoints = 256
+
 	// maxName is the longest name ids.IsName accepts.
 	maxName = 128
 

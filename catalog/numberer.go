@@ -16,6 +16,7 @@ type numberer struct {
 	it   *pebble.Iterator
 	at   ChunkNo // where it stands; 0: nowhere
 	next ChunkNo // for the next new chunk
+	refs *refReader
 	own  map[dedup.Hash]ChunkNo
 	news []*Chunk // numbered next-len(news) … next-1
 }
@@ -25,7 +26,7 @@ func newNumberer(db *pebble.DB, next ChunkNo) (*numberer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &numberer{db: db, it: it, next: next, own: map[dedup.Hash]ChunkNo{}}, nil
+	return &numberer{db: db, it: it, next: next, refs: newRefReader(db), own: map[dedup.Hash]ChunkNo{}}, nil
 }
 
 // image returns the numbers and hashes of all chunks of a disk.
@@ -76,6 +77,15 @@ func (n *numberer) add(c *Chunk) (ChunkNo, dedup.Hash, error) {
 	return no, c.Hash, nil
 }
 
+// alive refuses chunks no image names any more: their blocks may be gone.
+func (n *numberer) alive(no ChunkNo) error {
+	count, err := n.refs.count(no)
+	if err == nil && count == 0 {
+		err = fmt.Errorf("chunk %d %w: the points that had it were removed", no, ErrNotFound)
+	}
+	return err
+}
+
 // known returns the hash of a recorded chunk, which must cover length bytes.
 // Images name their chunks mostly in order: then it is one step of an iterator.
 func (n *numberer) known(no ChunkNo, length uint32) (dedup.Hash, error) {
@@ -107,5 +117,5 @@ func (n *numberer) known(no ChunkNo, length uint32) (dedup.Hash, error) {
 	case have != length:
 		return h, invalid("chunk %d covers %d bytes, this place takes %d: record it anew", no, have, length)
 	}
-	return h, nil
+	return h, n.alive(no)
 }

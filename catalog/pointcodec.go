@@ -56,6 +56,11 @@ func appendImage(b []byte, im *Image) []byte {
 
 func decodePoint(b []byte) (Point, error) {
 	d := decoder{b: b}
+	p := d.point()
+	return p, d.end()
+}
+
+func (d *decoder) point() Point {
 	p := Point{ID: d.string(maxName), VM: d.string(maxName), Time: d.time(), Start: d.time()}
 	if n := d.size(MaxLabels); n > 0 {
 		p.Labels = make(map[string]string, n)
@@ -70,7 +75,7 @@ func decodePoint(b []byte) (Point, error) {
 	for range d.size(MaxBlobs) {
 		p.Blobs = append(p.Blobs, BlobInfo{Name: d.string(maxName), Size: int64(d.size(MaxBlobBytes)), Hash: d.hash()})
 	}
-	return p, d.end()
+	return p
 }
 
 func (d *decoder) image() Image {

@@ -10,7 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// VMs returns every VM that has a point, by name.
+// VMs returns every VM that has a live point, by name.
 func (c *Catalog) VMs() (vms []VM, err error) {
 	if err := c.enter(); err != nil {
 		return nil, err
@@ -23,7 +23,7 @@ func (c *Catalog) VMs() (vms []VM, err error) {
 	return vms, err
 }
 
-// Points returns the points of a VM, of all VMs when vm is "", oldest first.
+// Points returns the live points of a VM, of all VMs when vm is "", oldest first.
 // There are none for a VM that is not here.
 func (c *Catalog) Points(vm string) (points []Point, err error) {
 	if err := c.enter(); err != nil {
@@ -40,7 +40,7 @@ func (c *Catalog) Points(vm string) (points []Point, err error) {
 	return points, err
 }
 
-// Point returns the point of an id.
+// Point returns the point of an id, live or in the trash.
 func (c *Catalog) Point(id string) (Point, error) {
 	if err := c.enter(); err != nil {
 		return Point{}, err
@@ -63,7 +63,7 @@ func (c *Catalog) Latest(vm, disk string) (Point, bool, error) {
 	if err != nil || v.Points == 0 {
 		return Point{}, false, err
 	}
-	id, at := v.Latest, place{v.LatestTime, vm}
+	id, at := v.Latest, place{time: v.LatestTime, vm: vm}
 	if disk != "" {
 		i := slices.IndexFunc(v.Disks, func(d VMDisk) bool { return d.Disk == disk })
 		if i < 0 {
@@ -99,8 +99,8 @@ func (c *Catalog) Blob(pointID, name string) ([]byte, error) {
 	return b, nil
 }
 
-// ChunkList returns the numbers of all chunks of an image, in disk order. The
-// caller may keep and change it.
+// ChunkList returns the numbers of all chunks of an image, in disk order, until
+// its point is forgotten. The caller may keep and change it.
 func (c *Catalog) ChunkList(pointID, disk string) ([]ChunkNo, error) {
 	if err := c.enter(); err != nil {
 		return nil, err

@@ -12,15 +12,34 @@ import (
 
 // place is where a point's record is kept.
 type place struct {
-	time time.Time
-	vm   string
+	time    time.Time
+	vm      string
+	trashed bool
 }
 
-func appendPlace(b []byte, p place) []byte { return append(appendTime(b, p.time), p.vm...) }
+// key is that of the point's record.
+func (p place) key() []byte {
+	k := pointKey(p.vm, p.time)
+	if p.trashed {
+		k[0] = keyTrashed
+	}
+	return k
+}
+
+func appendPlace(b []byte, p place) []byte {
+	b = appendTime(b, p.time)
+	if p.trashed {
+		b = append(b, 1)
+	} else {
+		b = append(b, 0)
+	}
+	return append(b, p.vm...)
+}
 
 func decodePlace(b []byte) (place, error) {
 	d := decoder{b: b}
-	p := place{time: d.time(), vm: string(d.b)}
+	p := place{time: d.time(), trashed: d.size(1) == 1}
+	p.vm = string(d.b)
 	if d.bad {
 		return p, errDecode
 	}
@@ -73,11 +92,11 @@ func getPoint(r pebble.Reader, id string) (at place, p Point, err error) {
 }
 
 func pointAt(r pebble.Reader, id string, at place) (Point, error) {
-	b, err := get(r, pointKey(at.vm, at.time))
+	b, err := get(r, at.key())
 	if err != nil {
 		return Point{}, missing(err, "point %s of VM %s", id, at.vm)
 	}
-	p, err := decodePoint(b)
+	p, err := decodeStored(b)
 	if err != nil {
 		return p, damaged("point "+id, err)
 	}
@@ -102,7 +121,7 @@ func getVM(r pebble.Reader, name string) (VM, error) {
 
 // scan calls visit for every key that begins with prefix, in order.
 func scan(r pebble.Reader, prefix []byte, visit func(key, value []byte) error) error {
-	it, err := r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: keysAfter(prefix)})
 	if err != nil {
 		return err
 	}
@@ -123,15 +142,25 @@ func scan(r pebble.Reader, prefix []byte, visit func(key, value []byte) error) e
 	return nil
 }
 
-// eachPoint calls visit for the points of a VM, oldest first, of all VMs if vm
-// is "".
+// eachPoint calls visit for the live points of a VM, oldest first, of all VMs
+// if vm is "".
 func eachPoint(r pebble.Reader, vm string, visit func(*Point) error) error {
-	prefix := []byte{keyPoint}
+	return eachOf(r, keyPoint, vm, visit)
+}
+
+// eachTrashed is eachPoint for the points in the trash.
+func eachTrashed(r pebble.Reader, vm string, visit func(*Point) error) error {
+	return eachOf(r, keyTrashed, vm, visit)
+}
+
+func eachOf(r pebble.Reader, kind byte, vm string, visit func(*Point) error) error {
+	prefix := []byte{kind}
 	if vm != "" {
 		prefix = pointsPrefix(vm)
+		prefix[0] = kind
 	}
 	return scan(r, prefix, func(_, value []byte) error {
-		p, err := decodePoint(value)
+		p, err := decodeStored(value)
 		if err != nil {
 			return damaged("a point of VM "+vm, err)
 		}
@@ -139,13 +168,11 @@ func eachPoint(r pebble.Reader, vm string, visit func(*Point) error) error {
 	})
 }
 
-// sumUp makes a VM's summary from all its points but one.
-func sumUp(r pebble.Reader, vm, without string) (VM, error) {
+// sumUp makes a VM's summary from its points.
+func sumUp(r pebble.Reader, vm string) (VM, error) {
 	v := VM{Name: vm}
 	err := eachPoint(r, vm, func(p *Point) error {
-		if p.ID != without {
-			v.add(p)
-		}
+		v.add(p)
 		return nil
 	})
 	return v, err

@@ -40,18 +40,26 @@ func resolve(r pebble.Reader, ref Ref) (Point, error) {
 	if err != nil {
 		return Point{}, err
 	}
-	if v.Points == 0 {
-		return Point{}, fmt.Errorf("VM %s %w: it has no point", ref.VM, ErrNotFound)
-	}
-	var p Point
 	if sel.prefix != "" {
-		p, err = byPrefix(r, &v, sel.prefix)
+		p, err := byPrefix(r, &v, sel.prefix)
 		if err == nil && ref.Disk != "" && !p.has(ref.Disk) {
 			err = p.lacks(ref.Disk)
 		}
 		return p, err
 	}
+	if v.Points == 0 {
+		return Point{}, noPoints(v.Name)
+	}
 	return byOrder(r, &v, ref.Disk, sel)
+}
+
+func noPoints(vm string) error { return fmt.Errorf("VM %s %w: it has no point", vm, ErrNotFound) }
+
+// inTrash is the error for a reference to a point in the trash.
+func inTrash(p *Point) error {
+	return fmt.Errorf("point %s of VM %s %w: it is in the trash since %s and may be removed from %s on; "+
+		"undelete it to use it again (strongroom undelete %s)", p.ID, p.VM, ErrNotFound,
+		p.Trashed.Format(time.RFC3339), p.Purge.Format(time.RFC3339), p.ID)
 }
 
 // resolveID finds a point of any VM.
@@ -60,6 +68,9 @@ func resolveID(r pebble.Reader, id string) (Point, error) {
 		return Point{}, invalid("%q is no point id; %s", id, refGrammar)
 	}
 	_, p, err := getPoint(r, id)
+	if err == nil && !p.Trashed.IsZero() {
+		return p, inTrash(&p)
+	}
 	if !errors.Is(err, ErrNotFound) {
 		return p, err
 	}
@@ -69,36 +80,48 @@ func resolveID(r pebble.Reader, id string) (Point, error) {
 	return p, err
 }
 
-// byPrefix finds the only point of v whose id begins with prefix.
+// byPrefix finds the only live point of v whose id begins with prefix.
 func byPrefix(r pebble.Reader, v *VM, prefix string) (Point, error) {
-	var found []string
+	var found, trashed []string
 	err := scan(r, pointVMKey(prefix), func(key, value []byte) error {
 		at, err := decodePlace(value)
 		if err != nil {
 			return damaged("point "+string(key[1:]), err)
 		}
-		if at.vm == v.Name {
-			found = append(found, string(key[1:]))
+		switch id := string(key[1:]); {
+		case at.vm != v.Name:
+		case at.trashed:
+			trashed = append(trashed, id)
+		default:
+			found = append(found, id)
 		}
 		return nil
 	})
 	switch {
 	case err != nil:
 		return Point{}, err
-	case len(found) == 0:
-		return Point{}, fmt.Errorf("point %s %w: %s", prefix, ErrNotFound, v)
 	case len(found) > 1:
 		return Point{}, invalid("%d points of VM %s begin with %s, such as %s and %s: write more of the id",
 			len(found), v.Name, prefix, found[0], found[1])
+	case len(found) == 1:
+		_, p, err := getPoint(r, found[0])
+		return p, err
+	case len(trashed) > 0:
+		_, p, err := getPoint(r, trashed[0])
+		if err == nil {
+			err = inTrash(&p)
+		}
+		return Point{}, err
+	case v.Points == 0:
+		return Point{}, noPoints(v.Name)
 	}
-	_, p, err := getPoint(r, found[0])
-	return p, err
+	return Point{}, fmt.Errorf("point %s %w: %s", prefix, ErrNotFound, v)
 }
 
 // byOrder walks back from the newest point that counts.
 func byOrder(r pebble.Reader, v *VM, disk string, sel selector) (p Point, err error) {
 	prefix := pointsPrefix(v.Name)
-	bounds := pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)}
+	bounds := pebble.IterOptions{LowerBound: prefix, UpperBound: keysAfter(prefix)}
 	if !sel.until.IsZero() {
 		bounds.UpperBound = timeBound(v.Name, sel.until)
 	}
@@ -116,7 +139,7 @@ func byOrder(r pebble.Reader, v *VM, disk string, sel selector) (p Point, err er
 		if err != nil {
 			return p, unreadable("a point of VM "+v.Name, err)
 		}
-		if p, err = decodePoint(value); err != nil {
+		if p, err = decodeStored(value); err != nil {
 			return p, damaged("a point of VM "+v.Name, err)
 		}
 		if disk != "" && !p.has(disk) {

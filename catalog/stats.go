@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"errors"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -15,6 +16,9 @@ type Stats struct {
 	Images       int
 	LogicalBytes int64 // sizes of all images of all points
 	LatestBytes  int64 // sizes of the newest image of every disk
+
+	Trashed int // points in the trash, which the figures above leave out
+	Removed int // points removed and not forgotten
 
 	Chunks uint64 // chunk records made so far
 
@@ -44,6 +48,18 @@ type LastCommit struct {
 type totals struct {
 	vms, points, images int
 	logical, latest     int64
+	trashed, pending    int
+}
+
+// count adds up what the database holds.
+func (t *totals) count(r pebble.Reader) error {
+	one := func(n *int) func(_, _ []byte) error {
+		return func(_, _ []byte) error { *n++; return nil }
+	}
+	return errors.Join(eachVM(r, func(v *VM) error {
+		t.add(v, 1)
+		return nil
+	}), scan(r, []byte{keyTrashed}, one(&t.trashed)), scan(r, []byte{keyPending}, one(&t.pending)))
 }
 
 func (t *totals) replace(before, after *VM) {
@@ -70,7 +86,7 @@ func (c *Catalog) Stats() Stats {
 	app.mu.Lock()
 	t, chunks := app.totals, app.recorded
 	app.mu.Unlock()
-	s := Stats{VMs: t.vms, Points: t.points, Images: t.images, LogicalBytes: t.logical, LatestBytes: t.latest,
+	s := Stats{VMs: t.vms, Points: t.points, Trashed: t.trashed, Removed: t.pending, Images: t.images, LogicalBytes: t.logical, LatestBytes: t.latest,
 		Chunks: uint64(chunks), Commit: c.latency.Snapshot(), CacheHits: c.chunks.hits.Load(),
 		CacheMisses: c.chunks.misses.Load(), CacheBytes: c.chunks.size(), Pebble: c.db.Metrics()}
 	s.LogFiles, s.LogBytes = c.commit.log.Size()

@@ -21,7 +21,8 @@ type transaction struct {
 
 // newTransaction sorts what n brings; images get their roots from resolve.
 func newTransaction(n *NewPoint) *transaction {
-	t := &transaction{point: Point{ID: n.ID, VM: n.VM, Start: n.Start.UTC().Truncate(time.Millisecond), Labels: n.Labels}}
+	t := &transaction{point: Point{ID: n.ID, VM: n.VM, Start: n.Start.UTC().Truncate(time.Millisecond), Labels: n.Labels,
+		Attributes: Attributes{Manual: n.Manual}}}
 	t.blobs = slices.SortedFunc(slices.Values(n.Blobs), func(a, b Blob) int { return strings.Compare(a.Name, b.Name) })
 	for _, b := range t.blobs {
 		t.point.Blobs = append(t.point.Blobs, BlobInfo{Name: b.Name, Size: int64(len(b.Data)), Hash: sha256.Sum256(b.Data)})
@@ -49,7 +50,7 @@ func (t *transaction) resolve(images []NewImage, n *numberer, root func(int64, [
 
 // records calls visit for every record of the transaction, in the same order
 // and with the same bytes each time; a payload is valid during the call.
-func (t *transaction) records(visit func(typ uint16, payload []byte) error) error {
+func (t *transaction) records(visit visitor) error {
 	var b []byte
 	for i, c := range t.news {
 		b = binary.AppendUvarint(b[:0], uint64(t.first)+uint64(i))
@@ -72,15 +73,13 @@ func (t *transaction) records(visit func(typ uint16, payload []byte) error) erro
 			return err
 		}
 	}
-	return visit(recPoint, appendPoint(b[:0], &t.point))
+	if err := visit(recPoint, appendPoint(b[:0], &t.point)); err != nil || !t.point.Manual {
+		return err
+	}
+	return (&described{t.point.ID, t.point.Attributes}).records(visit)
 }
 
 // appendPart encodes what an image or blob record begins with.
 func (t *transaction) appendPart(b []byte, name string) []byte {
 	return appendString(appendString(b, t.point.ID), name)
-}
-
-// records is the one record of a removal.
-func (t *tombstone) records(visit func(typ uint16, payload []byte) error) error {
-	return visit(recTombstone, appendTime(appendString(nil, t.id), t.time))
 }

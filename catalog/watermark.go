@@ -11,7 +11,8 @@ import (
 type watermark struct {
 	seq      uint64    // last record applied: a commit record
 	next     ChunkNo   // number of the next chunk record
-	lastTime time.Time // newest time given to a point or a removal
+	lastTime time.Time // newest time given to a point, a removal or a merge
+	queue    uint64    // number of the next queue entry
 }
 
 // newWatermark is that of an empty catalog. Times begin in 1970, so that they
@@ -21,35 +22,45 @@ func newWatermark() watermark { return watermark{next: 1, lastTime: time.UnixMil
 func (w *watermark) encode() []byte {
 	b := binary.AppendUvarint(nil, w.seq)
 	b = binary.AppendUvarint(b, uint64(w.next))
-	return appendTime(b, w.lastTime)
+	b = appendTime(b, w.lastTime)
+	return binary.AppendUvarint(b, w.queue)
 }
 
 func decodeWatermark(b []byte) (watermark, error) {
 	d := decoder{b: b}
-	w := watermark{seq: d.uvarint(), next: ChunkNo(d.size(maxChunkNo + 1)), lastTime: d.time()}
+	w := watermark{seq: d.uvarint(), next: ChunkNo(d.size(maxChunkNo + 1)), lastTime: d.time(), queue: d.uvarint()}
 	return w, d.end()
 }
 
-// formatVersion is that of the catalog database.
-const formatVersion = 1
+// formatVersion is that of the catalog database. One of a lower version is made
+// anew from the metadata log.
+const formatVersion = 2
+
+// decodeOldWatermark reads how much of the log a database of version 1 holds.
+func decodeOldWatermark(b []byte) (seq uint64, err error) {
+	d := decoder{b: b}
+	seq, _, _ = d.uvarint(), d.size(maxChunkNo+1), d.time()
+	return seq, d.end()
+}
 
 func encodeFormat(store [16]byte) []byte {
 	return append(binary.AppendUvarint(nil, formatVersion), store[:]...)
 }
 
-// checkFormat tells whether the database may be opened for writing.
-func checkFormat(b []byte, dir string, store [16]byte) error {
+// checkFormat tells whether the database may be opened for writing, and the
+// version it has.
+func checkFormat(b []byte, dir string, store [16]byte) (version uint64, err error) {
 	d := decoder{b: b}
-	switch v := d.uvarint(); {
-	case v > formatVersion:
-		return fmt.Errorf("catalog %s: %w: format version %d, this one knows %d", dir, ErrNewer, v, formatVersion)
-	case v != formatVersion || len(d.b) != len(store):
-		return damagedDB(dir, fmt.Errorf("format record %x", b))
+	switch version = d.uvarint(); {
+	case version > formatVersion:
+		return version, fmt.Errorf("catalog %s: %w: format version %d, this one knows %d", dir, ErrNewer, version, formatVersion)
+	case version == 0 || len(d.b) != len(store):
+		return version, damagedDB(dir, fmt.Errorf("format record %x", b))
 	case [16]byte(d.b) != store:
-		return fmt.Errorf("catalog %s belongs to store %x, this is store %x: the directories of two stores are mixed up",
+		return version, fmt.Errorf("catalog %s belongs to store %x, this is store %x: the directories of two stores are mixed up",
 			dir, d.b, store)
 	}
-	return nil
+	return version, nil
 }
 
 // damagedDB says what to do about a catalog database that cannot be used.

@@ -1,0 +1,5 @@
+package catalog
+
+import "errors"
+
+var errUnfinished = errors.New("unfinished")
