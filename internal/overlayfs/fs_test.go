@@ -17,57 +17,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/strongroom-backup/strongroom/internal/crashfs"
+	"github.com/strongroom-backup/strongroom/internal/overlayfs/stone"
 )
-
-// stone is a file system on which every change is a failure of the test.
-type stone struct {
-	vfs.FS
-	t *testing.T
-}
-
-func (s stone) no(op, name string) error {
-	s.t.Helper()
-	s.t.Errorf("%s of %s on the layer below", op, name)
-	return errors.New("the layer below is read only")
-}
-
-func (s stone) Create(name string, _ vfs.DiskWriteCategory) (vfs.File, error) {
-	return nil, s.no("create", name)
-}
-
-func (s stone) OpenReadWrite(name string, _ vfs.DiskWriteCategory, _ ...vfs.OpenOption) (vfs.File, error) {
-	return nil, s.no("open for writing", name)
-}
-
-func (s stone) ReuseForWrite(name, _ string, _ vfs.DiskWriteCategory) (vfs.File, error) {
-	return nil, s.no("reuse", name)
-}
-
-func (s stone) Link(name, _ string) error                 { return s.no("link", name) }
-func (s stone) Remove(name string) error                  { return s.no("remove", name) }
-func (s stone) RemoveAll(name string) error               { return s.no("remove all", name) }
-func (s stone) Rename(name, _ string) error               { return s.no("rename", name) }
-func (s stone) MkdirAll(name string, _ fs.FileMode) error { return s.no("mkdir", name) }
-func (s stone) Lock(name string) (io.Closer, error)       { return nil, s.no("lock", name) }
-
-func (s stone) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
-	f, err := s.FS.Open(name, opts...)
-	if err != nil {
-		return nil, err
-	}
-	return stoneFile{f, s, name}, nil
-}
-
-type stoneFile struct {
-	vfs.File
-	s    stone
-	name string
-}
-
-func (f stoneFile) Write([]byte) (int, error)          { return 0, f.s.no("write", f.name) }
-func (f stoneFile) WriteAt([]byte, int64) (int, error) { return 0, f.s.no("write", f.name) }
-func (f stoneFile) Sync() error                        { return f.s.no("sync", f.name) }
-func (f stoneFile) SyncData() error                    { return f.s.no("sync", f.name) }
 
 var files = []string{"/r/a", "/r/b", "/r/d/a", "/r/d/b", "/r/d/e/a", "/r/n/a", "/r/n"}
 
@@ -104,7 +55,7 @@ func TestLikeOneLayer(t *testing.T) {
 			}
 		}
 		before := tree(t, below, "/r")
-		p := pair{t, New(stone{below, t}, above, root), single}
+		p := pair{t, New(stone.FS{FS: below, Fail: t.Errorf}, above, root), single}
 		for range 60 {
 			p.step(rng)
 			if t.Failed() {
@@ -272,7 +223,7 @@ func put(f vfs.File, err error) func(string) error {
 func TestOpenForReading(t *testing.T) {
 	below := vfs.NewMem()
 	build(t, below)
-	over := New(stone{below, t}, vfs.NewMem(), "")
+	over := New(stone.FS{FS: below, Fail: t.Errorf}, vfs.NewMem(), "")
 	f, err := over.Open("/r/a")
 	if err != nil {
 		t.Fatal(err)
@@ -306,8 +257,8 @@ func TestDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, over := range []*FS{
-		New(stone{vfs.Default, t}, vfs.NewMem(), ""),
-		New(stone{vfs.Default, t}, vfs.Default, t.TempDir()),
+		New(stone.FS{FS: vfs.Default, Fail: t.Errorf}, vfs.NewMem(), ""),
+		New(stone.FS{FS: vfs.Default, Fail: t.Errorf}, vfs.Default, t.TempDir()),
 	} {
 		for _, key := range []string{"new", "newer"} {
 			db := open(t, over, filepath.Join(dir, "db"))
