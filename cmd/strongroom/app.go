@@ -53,7 +53,8 @@ func newApp(e *env) *cli.App {
 		Action:                    noCommand,
 		Commands: []*cli.Command{
 			newServe(e), newConfig(e), newHealth(e), newVersion(e),
-			newBackup(e), newRestore(e), newVM(e), newPoint(e), newStats(e),
+			newBackup(e), newRestore(e), newVM(e), newPoint(e), newTrash(e), newChain(e), newPolicy(e), newPrune(e),
+			newGC(e), newVerify(e), newDamage(e), newUsage(e), newJob(e), newStats(e),
 		},
 	}
 	finish(app.Commands)

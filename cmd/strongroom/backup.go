@@ -30,8 +30,10 @@ func newBackupStart(e *env) *cli.Command {
 			"before \"strongroom backup commit\"; an open backup whose time passes is aborted.\n\n" +
 			"In mode auto a disk is incremental when the server has an image of it that is not larger, else\n" +
 			"full. An incremental export shows the parent's content and takes what changed. With --parent or\n" +
-			"--parent-checkpoint the server refuses when its newest image is another one.\n\n" +
-			"  strongroom backup start web1 --disk vda=10GiB --disk vdb=2T --checkpoint cp7 --blob domain.xml=web1.xml",
+			"--parent-checkpoint the server refuses when its newest image is another one, unless --branch says\n" +
+			"that the VM goes on from that older point.\n\n" +
+			"  strongroom backup start web1 --disk vda=10GiB --disk vdb=2T --checkpoint cp7 --blob domain.xml=web1.xml\n" +
+			"  strongroom backup start web1 --disk vda=10GiB --branch --parent web1@latest~4 --manual",
 		Flags: clientFlags(
 			&cli.StringSliceFlag{Name: "disk", Usage: "`DISK=SIZE` to back up; may be repeated"},
 			&cli.StringFlag{Name: "mode", Value: "auto", Usage: "`MODE` full, incremental or auto"},
@@ -40,6 +42,8 @@ func newBackupStart(e *env) *cli.Command {
 			&cli.StringFlag{Name: "checkpoint", Usage: "`NAME` of the checkpoint this backup makes at the client"},
 			&cli.StringSliceFlag{Name: "blob", Usage: "`NAME=FILE` to keep with the point; may be repeated"},
 			&cli.StringSliceFlag{Name: "label", Usage: "`KEY=VALUE` of the point; may be repeated"},
+			&cli.BoolFlag{Name: "manual", Usage: "this point is asked for by a person: no chain limit and no keep rule takes it"},
+			&cli.BoolFlag{Name: "branch", Usage: "the VM was set back to --parent, an older point; go on from there"},
 			&cli.StringFlag{Name: "ttl", Usage: "`TIME` within which to commit, such as 24h or 2d (default: the server's)"},
 		),
 		Action: func(c *cli.Context) error {

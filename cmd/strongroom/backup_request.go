@@ -21,6 +21,10 @@ func backupRequest(c *cli.Context) (r api.BackupRequest, err error) {
 	r = api.BackupRequest{
 		VM: c.Args().First(), Mode: c.String("mode"), Parent: c.String("parent"),
 		ParentCheckpoint: c.String("parent-checkpoint"), Checkpoint: c.String("checkpoint"),
+		Manual: c.Bool("manual"), Branch: c.Bool("branch"),
+	}
+	if r.Branch && r.Parent == "" {
+		return r, usagef("--branch needs --parent: the point that the VM was set back to")
 	}
 	if r.Disks, err = parseDisks(c.StringSlice("disk")); err != nil {
 		return r, err

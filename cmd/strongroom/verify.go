@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/strongroom-backup/strongroom/internal/restore"
+	"github.com/strongroom-backup/strongroom/internal/units"
+	"github.com/strongroom-backup/strongroom/server/api"
+)
+
+func newVerify(e *env) *cli.Command {
+	return &cli.Command{
+		Name:      "verify",
+		Usage:     "read a point's data, or all, and check every byte of it",
+		ArgsUsage: "[REF]",
+		Description: "The server verifies everything within scrub.target-age by itself; without an argument this shows how\n" +
+			"far it is. Damage is repaired when there is another copy, else the command exits with 6 and names\n" +
+			"the images that cannot be read whole. Verified are whole packs, so what points share is read once.\n\n" +
+			"  strongroom verify web1@latest\n" +
+			"  strongroom verify web1/vda --older-than 7d\n" +
+			"  strongroom verify --all --no-wait",
+		Flags: clientFlags(
+			&cli.BoolFlag{Name: "all", Usage: "verify every pack"},
+			&cli.StringFlag{Name: "older-than", Usage: "leave out what was verified within `TIME`, such as 7d"},
+			&cli.StringFlag{Name: "since", Usage: "leave out what was verified after `DATE`, as 2027-12-31 or an RFC 3339 time"},
+			&cli.BoolFlag{Name: "no-wait", Usage: "start it and return"},
+		),
+		Action: func(c *cli.Context) error {
+			if c.NArg() == 0 && !c.Bool("all") {
+				return ask(e, c, 0, 0, func(client *api.Client) (api.ScrubStatus, error) { return client.ScrubStatus(c.Context) }, showScrub)
+			}
+			return runVerify(e, c)
+		},
+	}
+}
+
+func runVerify(e *env, c *cli.Context) error {
+	q, err := verifyRequest(c)
+	if err != nil {
+		return err
+	}
+	return askJob(e, c, 0, 1, func(client *api.Client) (api.Job, error) {
+		j, err := client.Verify(c.Context, q)
+		if err != nil || c.Bool("no-wait") {
+			return j, err
+		}
+		if j, err = follow(c.Context, e, client, j); err != nil {
+			return j, err
+		}
+		if v := j.Verify; v != nil && v.DamagedBlocks+v.DamagedPacks > v.Repaired {
+			return j, &restore.DamageError{Err: fmt.Errorf("damage was found: %d blocks, %d whole packs; %d blocks are repaired", v.DamagedBlocks, v.DamagedPacks, v.Repaired)}
+		}
+		return j, nil
+	})
+}
+
+func verifyRequest(c *cli.Context) (q api.VerifyRequest, err error) {
+	q.Ref = c.Args().First()
+	if q.Ref != "" && c.Bool("all") {
+		return q, usagef("name a point or --all, not both")
+	}
+	if text := c.String("older-than"); text != "" {
+		d, err := units.ParseDuration(text)
+		if err != nil {
+			return q, usagef("--older-than: %v", err)
+		}
+		q.OlderThanSeconds = int64(time.Duration(d) / time.Second)
+	}
+	if text := c.String("since"); text != "" {
+		if q.Since, err = parseDate(text); err != nil {
+			return q, usagef("--since %q: %v", text, err)
+		}
+	}
+	return q, nil
+}
+
+func showVerified(w io.Writer, r api.VerifyResult) error {
+	if err := fields(w,
+		"read", fmt.Sprintf("%d packs, %s", r.Packs, units.Human(r.Bytes)),
+		"left out", plural(int(r.Skipped), "pack"),
+		"good", plural(int(r.Blocks), "block"),
+		"damaged", fmt.Sprintf("%d blocks, %d whole packs", r.DamagedBlocks, r.DamagedPacks),
+		"repaired", plural(int(r.Repaired), "block"),
+	); err != nil || len(r.Images) == 0 {
+		return err
+	}
+	return affectedTable(r.Images).print(w)
+}
+
+func showScrub(w io.Writer, s api.ScrubStatus) error {
+	target := "off"
+	if s.TargetAgeSeconds > 0 {
+		target = age(s.TargetAgeSeconds)
+	}
+	if err := fields(w, "packs", fmt.Sprintf("%d, %d of them never verified", s.Packs, s.Unverified), "oldest verified", age(s.OldestSeconds)+" ago", "target", target); err != nil {
+		return err
+	}
+	for _, j := range []*api.Job{s.Running, s.Last} {
+		if j == nil {
+			continue
+		}
+		if _, err := fmt.Fprintln(w); err != nil {
+			return err
+		}
+		if err := showJob(w, *j); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// age prints seconds as a person would.
+func age(seconds float64) string {
+	d := time.Duration(seconds * float64(time.Second))
+	if d >= 2*units.Day {
+		return fmt.Sprintf("%d days", d/units.Day)
+	}
+	return d.Round(time.Second).String()
+}
