@@ -1,5 +1,14 @@
 package catalog
 
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
 // Usage says what a set of images takes, in bytes.
 //
 // A block belongs to the set alone (Unique) when only chunks that nothing but
@@ -22,18 +31,96 @@ type Usage struct {
 
 // Usage returns what points take together. A point in the trash counts; one
 // that is not here fails with ErrNotFound.
-func (c *Catalog) Usage(points ...string) (Usage, error) { return Usage{}, errUnfinished }
+func (c *Catalog) Usage(points ...string) (Usage, error) {
+	ids := slices.Compact(slices.Sorted(slices.Values(points)))
+	key := "point " + strings.Join(ids, " ")
+	if len(ids) > maxKeyPoints {
+		key = ""
+	}
+	return c.askOne(key, func(r pebble.Reader) (images []askedImage, err error) {
+		for _, id := range ids {
+			_, p, err := getPoint(r, id)
+			if err != nil {
+				return nil, err
+			}
+			images = appendAsked(images, &p, "")
+		}
+		return images, nil
+	})
+}
 
-// VMUsage returns what all points of a VM take, those in the trash included.
-func (c *Catalog) VMUsage(vm string) (Usage, error) { return Usage{}, errUnfinished }
+// maxKeyPoints bounds the questions about several points that are remembered.
+const maxKeyPoints = 64
 
-// DiskUsage returns what all images of a disk take, those in the trash included.
-func (c *Catalog) DiskUsage(vm, disk string) (Usage, error) { return Usage{}, errUnfinished }
+// VMUsage returns what all points of a VM take, those in the trash included. A
+// VM without points fails with ErrNotFound.
+func (c *Catalog) VMUsage(vm string) (Usage, error) {
+	return c.askOne("vm "+vm, imagesOf(vm, ""))
+}
+
+// DiskUsage returns what all images of a disk take, those of points in the
+// trash included. A disk without images fails with ErrNotFound.
+func (c *Catalog) DiskUsage(vm, disk string) (Usage, error) {
+	return c.askOne("disk "+vm+" "+disk, imagesOf(vm, disk))
+}
 
 // ChainUsage returns, by point id, what each image of a disk takes for itself,
-// those in the trash included.
-func (c *Catalog) ChainUsage(vm, disk string) (map[string]Usage, error) { return nil, errUnfinished }
+// those of points in the trash included. A disk without images fails with
+// ErrNotFound.
+func (c *Catalog) ChainUsage(vm, disk string) (map[string]Usage, error) {
+	answer, err := c.ask("chain "+vm+" "+disk, true, imagesOf(vm, disk))
+	if err != nil {
+		return nil, fmt.Errorf("usage: %w", err)
+	}
+	return answer, nil
+}
 
-// StoreUsage returns what everything takes: all points, those in the trash and
-// removed ones still in use included. Nothing is shared.
-func (c *Catalog) StoreUsage() (Usage, error) { return Usage{}, errUnfinished }
+func (c *Catalog) askOne(key string, load func(r pebble.Reader) ([]askedImage, error)) (Usage, error) {
+	answer, err := c.ask(key, false, load)
+	if err != nil {
+		return Usage{}, fmt.Errorf("usage: %w", err)
+	}
+	return answer[""], nil
+}
+
+// imagesOf lists the images of a disk, of all disks if disk is "", those that
+// are likely to be alike after one another.
+func imagesOf(vm, disk string) func(r pebble.Reader) ([]askedImage, error) {
+	return func(r pebble.Reader) (images []askedImage, err error) {
+		if vm == "" {
+			return nil, invalid("the usage of which VM?")
+		}
+		look := func(p *Point) error {
+			images = appendAsked(images, p, disk)
+			return nil
+		}
+		if err := eachPoint(r, vm, look); err != nil {
+			return nil, err
+		}
+		if err := eachTrashed(r, vm, look); err != nil {
+			return nil, err
+		}
+		if len(images) == 0 && disk == "" {
+			return nil, fmt.Errorf("VM %s %w: it has no points", vm, ErrNotFound)
+		}
+		if len(images) == 0 {
+			return nil, fmt.Errorf("disk %s of VM %s %w: no point has it", disk, vm, ErrNotFound)
+		}
+		slices.SortFunc(images, func(a, b askedImage) int {
+			return cmp.Or(strings.Compare(a.disk, b.disk), a.time.Compare(b.time))
+		})
+		return images, nil
+	}
+}
+
+// appendAsked appends a point's images of a disk, all of them if disk is "".
+func appendAsked(images []askedImage, p *Point, disk string) []askedImage {
+	for i := range p.Images {
+		im := &p.Images[i]
+		if disk == "" || im.Disk == disk {
+			images = append(images, askedImage{point: p.ID, disk: im.Disk, time: p.Time,
+				usage: Usage{Logical: im.Size, Transferred: im.WrittenBytes, New: im.NewBytes}})
+		}
+	}
+	return images
+}

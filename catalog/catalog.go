@@ -35,6 +35,8 @@ type Catalog struct {
 		app *applier
 	}
 
+	accounts accounts
+
 	failed  atomic.Pointer[error] // why nothing can be committed any more
 	latency hist.H
 }
@@ -78,7 +80,11 @@ func (c *Catalog) open() error {
 	if err := c.replay(); err != nil {
 		return err
 	}
-	return c.forgetAll()
+	if err := c.forgetAll(); err != nil {
+		return err
+	}
+	c.accounts.start(c)
+	return nil
 }
 
 // openLog opens the log behind what the database holds of it. If the database
@@ -114,6 +120,7 @@ func (c *Catalog) replay() error {
 // Close waits for the calls under way and gives the files back. What a
 // method did that returned without an error is durable without it.
 func (c *Catalog) Close() error {
+	c.accounts.halt()
 	c.life.Lock()
 	defer c.life.Unlock()
 	if c.life.closed {

@@ -138,6 +138,7 @@ func (c *Catalog) write(records func(visitor) error) error {
 		return c.fail(fmt.Errorf("committed to the metadata log, but the catalog %s cannot be written: %w; "+
 			"restart the server to have it repeated", c.o.Dir, err))
 	}
+	c.accounts.kick()
 	return nil
 }
 

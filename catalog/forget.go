@@ -70,6 +70,7 @@ func (c *Catalog) forget(id string) error {
 	if err := c.commit.app.forget(id); err != nil {
 		return c.fail(fmt.Errorf("forget removed point %s: %w", id, err))
 	}
+	c.accounts.kick()
 	return nil
 }
 

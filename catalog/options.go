@@ -31,7 +31,8 @@ type Options struct {
 	StoredBytes func(addrs []dedup.Addr, out []uint32) error
 	// PackVersion returns a number that is another one whenever StoredBytes may
 	// answer differently for blocks of the pack: its generation, and whether it
-	// is there. It must be cheap. nil: nothing StoredBytes said is remembered.
+	// is there; for pack 0, whenever it may for any block. It must be cheap. nil:
+	// nothing StoredBytes said is remembered.
 	PackVersion func(pack uint64) uint64
 
 	Clock      func() time.Time // nil: time.Now
@@ -45,6 +46,10 @@ type Options struct {
 	// it when a write to the database fails for good, and the process must
 	// end, to be started again. nil: nothing is logged and Fatalf panics.
 	Logger pebble.Logger
+
+	// idle is for tests: the accounts are brought up to date by questions only,
+	// so that nothing is written but on request.
+	idle bool
 }
 
 func (o *Options) fill() error {

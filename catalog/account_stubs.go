@@ -1,5 +1,0 @@
-package catalog
-
-type accountScratch struct{}
-type answerCache struct{}
-type packSums struct{}
