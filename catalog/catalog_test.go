@@ -38,7 +38,7 @@ func newFS() *vfs.MemFS { return vfs.NewMem() }
 
 func testOptions(fs vfs.FS) Options {
 	return Options{FS: fs, Dir: "/data/catalog", MetaDir: "/data/tier0/meta", StoreID: [16]byte{1, 2, 3},
-		RootHash: testRoot, Clock: testClock()}
+		RootHash: testRoot, Clock: testClock(), idle: true}
 }
 
 func mustOpen(t testing.TB, o Options) *Catalog {
