@@ -2,8 +2,12 @@ package maintenance
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"sync"
 	"time"
 
+	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
 )
 
@@ -23,6 +27,7 @@ type CollectResult struct {
 	Pinned    []string // removed points that readers or backups still need
 	Marked    MarkCounts
 	Tally     dedup.Tally
+	Audit     catalog.Audit
 	Sweep     dedup.SweepProgress
 	Phases    []Phase
 	Took      time.Duration
@@ -37,13 +42,252 @@ type Phase struct {
 	Took time.Duration
 }
 
+// gcState is what automatic collections go by.
+type gcState struct {
+	began time.Time // when the engine was made
+
+	mu    sync.Mutex
+	tried time.Time // when the last collection that began by itself did
+	done  time.Time // when the last one that ended well began
+	left  int64     // reclaimable bytes that it left
+}
+
 // Collect frees the space of what no point, backup or reader needs. It returns
 // ErrBusy while another is running. Cancelled, it leaves everything whole: what
 // was freed is freed.
 func (e *Engine) Collect(ctx context.Context, o CollectOptions) (CollectResult, error) {
-	return CollectResult{}, errUnfinished
+	if o.DeadRatio < 0 || o.DeadRatio > 1 || o.Rate < 0 || o.FreeWanted < 0 {
+		return CollectResult{}, fmt.Errorf("%w: a dead ratio is a share from 0 to 1, rates and sizes are not below 0", ErrBadRequest)
+	}
+	ctx, r, err := e.begin(ctx, GC, o.Trigger, "bytes")
+	if err != nil {
+		return CollectResult{}, err
+	}
+	c := &collecting{e: e, o: o, run: r}
+	began := e.now()
+	err = c.collect(ctx)
+	c.result.Took = e.now().Sub(began)
+	if err != nil {
+		err = fmt.Errorf("collect garbage: %w", err)
+	}
+	e.collected(&c.result, began, err)
+	c.publish()
+	r.end(err)
+	return c.result, err
 }
 
-// Reclaimable is how many bytes of packs no point and no open backup needs, by
-// the accounts. It is cheap.
-func (e *Engine) Reclaimable() (int64, error) { return 0, errUnfinished }
+// collected remembers how a collection ended.
+func (e *Engine) collected(res *CollectResult, began time.Time, err error) {
+	if err == nil {
+		left, _ := e.Reclaimable() // unknown: the next begins sooner than it need
+		e.gc.mu.Lock()
+		e.gc.done, e.gc.left = began, left
+		e.gc.mu.Unlock()
+	}
+	e.count(func(s *Stats) {
+		g := &s.GC
+		g.add(err)
+		g.LastStart = began
+		g.CondemnedBytes += res.Sweep.CondemnedBytes
+		g.MovedBytes += res.Sweep.MovedBytes
+		g.FreedBytes += res.Sweep.FreedBytes
+		if err != nil {
+			return
+		}
+		g.LastSuccess, g.LastTook, g.Phases = e.now(), res.Took, map[string]time.Duration{}
+		for _, p := range res.Phases {
+			g.Phases[p.Name] += p.Took
+		}
+	})
+}
+
+// collecting is one collection under way.
+type collecting struct {
+	e      *Engine
+	o      CollectOptions
+	run    *run
+	result CollectResult
+
+	marks *dedup.Collection // nil before begin
+}
+
+// collect goes through the steps of the protocol; doc.go says why their order is
+// the one.
+func (c *collecting) collect(ctx context.Context) error {
+	defer func() {
+		if c.marks != nil {
+			c.marks.Close()
+		}
+	}()
+	for _, step := range c.steps() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		c.run.phase(step.name)
+		start := c.e.now()
+		err := step.do(ctx)
+		c.result.Phases = append(c.result.Phases, Phase{step.name, c.e.now().Sub(start)})
+		c.publish()
+		if err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+	}
+	return nil
+}
+
+type step struct {
+	name string
+	do   func(context.Context) error
+}
+
+func (c *collecting) steps() []step {
+	return []step{
+		{"purge", c.purge},
+		{"forget", c.forget},
+		{"begin", c.begin},
+		{"barrier", c.barrier},
+		{"roots", c.roots},
+		{"mark", c.mark},
+		{"settle", c.settle},
+		{"audit", c.audit},
+		{"sweep", c.sweep},
+	}
+}
+
+// publish lets others see the result so far.
+func (c *collecting) publish() {
+	res := c.result
+	c.run.change(func(j *Job) { j.GC = &res })
+}
+
+// purge removes the points whose time in the trash is over.
+func (c *collecting) purge(context.Context) (err error) {
+	c.result.Purged, err = c.e.purge()
+	return err
+}
+
+// forget drops the references of removed points that nobody uses any more.
+func (c *collecting) forget(context.Context) (err error) {
+	c.result.Forgotten, c.result.Pinned, err = c.e.forget()
+	return err
+}
+
+// begin makes every sealed pack a candidate. From now on what is stored marks
+// itself.
+func (c *collecting) begin(context.Context) (err error) {
+	c.marks, err = c.e.blocks.BeginCollection()
+	return err
+}
+
+// barrier waits for what began before.
+func (c *collecting) barrier(context.Context) error {
+	c.e.vols.Barrier()
+	return nil
+}
+
+// roots marks what only sessions lead to. It comes before mark: a session that
+// becomes a point meanwhile is found by one of them.
+func (c *collecting) roots(context.Context) error {
+	return c.e.vols.Roots(c.marks.Mark)
+}
+
+// mark marks what points lead to.
+func (c *collecting) mark(ctx context.Context) error {
+	st, err := c.e.cat.Mark(ctx, func(runs []catalog.Run) {
+		for _, r := range runs {
+			c.marks.Mark(r.Addr, int(r.Count))
+		}
+	})
+	c.result.Marked = MarkCounts(st)
+	return err
+}
+
+// settle waits for reads that may have found addresses nobody marked.
+func (c *collecting) settle(context.Context) error {
+	c.e.vols.Barrier()
+	c.result.Tally = c.marks.Tally()
+	return nil
+}
+
+// audit compares the marks with the accounts, which were counted in another way.
+// A block that an account says is needed and no mark does would be lost: then
+// nothing is swept.
+func (c *collecting) audit(context.Context) error {
+	a, err := c.e.cat.AuditAccounts(c.marks.Live, false)
+	c.result.Audit = a
+	if err != nil {
+		c.e.count(func(s *Stats) { s.GC.AuditErrors++ })
+		return fmt.Errorf("nothing was freed, since the accounts say that blocks are needed which no point, backup or reader was found to need: %w", err)
+	}
+	return nil
+}
+
+// sweep frees what is not marked.
+func (c *collecting) sweep(ctx context.Context) (err error) {
+	e := c.e
+	y := e.newYield()
+	c.result.Sweep, err = c.marks.Sweep(ctx, dedup.SweepOptions{
+		DeadRatio:  or(c.o.DeadRatio, e.config.GC.DeadRatio),
+		Grace:      e.config.GC.Grace,
+		Limiter:    limiter(or(c.o.Rate, e.config.GC.Rate)),
+		FreeWanted: c.o.FreeWanted,
+		Progress: func(p dedup.SweepProgress) {
+			c.result.Sweep = p
+			c.run.progress(p.CondemnedBytes, p.TotalBytes)
+			c.publish()
+			if c.o.FreeWanted == 0 { // else space is what everybody waits for
+				y.pause(ctx)
+			}
+		},
+	})
+	return err
+}
+
+// purge removes the points whose time in the trash is over, for good.
+func (e *Engine) purge() (purged int, err error) {
+	list, err := e.cat.TrashList()
+	if err != nil {
+		return 0, err
+	}
+	now := e.now()
+	for _, p := range list {
+		if p.Purge.After(now) {
+			break // in order of purge
+		}
+		err := e.vols.Remove(p.ID)
+		switch {
+		case isProtected(err) || errors.Is(err, catalog.ErrNotFound):
+			continue // held or undeleted meanwhile
+		case err != nil:
+			return purged, err
+		}
+		purged++
+		e.count(func(s *Stats) { s.Prune.Purged++ })
+		if f := e.events.Purged; f != nil {
+			f(p)
+		}
+	}
+	return purged, nil
+}
+
+// forget drops the chunk references of removed points, durably, except those
+// that readers or sessions still use.
+func (e *Engine) forget() (forgotten int, pinned []string, err error) {
+	removed, err := e.cat.Removed()
+	if err != nil {
+		return 0, nil, err
+	}
+	var ids []string
+	for _, id := range removed {
+		if e.vols.Pinned(id) {
+			pinned = append(pinned, id)
+		} else {
+			ids = append(ids, id)
+		}
+	}
+	e.count(func(s *Stats) { s.GC.PinnedPoints = len(pinned) })
+	if len(ids) == 0 {
+		return 0, pinned, nil
+	}
+	return len(ids), pinned, e.cat.Forget(ids...)
+}

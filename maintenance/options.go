@@ -1,12 +1,11 @@
 package maintenance
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
-	"github.com/robfig/cron/v3"
-
 	"github.com/strongroom-backup/strongroom/catalog"
-	"github.com/strongroom-backup/strongroom/catalog/retention"
 	"github.com/strongroom-backup/strongroom/dedup"
 	"github.com/strongroom-backup/strongroom/volume"
 )
@@ -19,61 +18,57 @@ type Options struct {
 	Volumes *volume.Manager
 	// Space tells how many bytes clients can still store and how many the disk
 	// has; nil: the store is never short of space.
-	Space  func() (free, total uint64, err error)
-	Clock  func() time.Time // nil: time.Now
+	Space func() (free, total uint64, err error)
+	Clock func() time.Time // nil: time.Now
+	// After is what Run waits with; nil: time.After.
+	After  func(time.Duration) <-chan time.Time
 	Config Config
 	Events Events
 }
 
-// Config is how a server looks after its points. Settings hold for VMs without
-// a policy of their own.
-type Config struct {
-	Settings Settings
-	GC       GCConfig
-	Scrub    ScrubConfig
-	// PruneAt is when Run prunes, in Location; nil: never.
-	PruneAt cron.Schedule
-	// Location is where days and weeks of the keep rules begin; nil: UTC.
-	Location *time.Location
+func (o *Options) fill() error {
+	if o.Blocks == nil || o.Catalog == nil || o.Volumes == nil {
+		return errors.New("maintenance: Blocks, Catalog and Volumes are needed")
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.After == nil {
+		o.After = time.After
+	}
+	if o.Space == nil {
+		o.Space = func() (free, total uint64, err error) { return 1, 1, nil }
+	}
+	return o.Config.fill()
 }
 
-// Settings is a policy with nothing left open: a VM's own over the server's.
-type Settings struct {
-	Keep      retention.Keep
-	LabelKeep map[string]retention.Keep // by "key=value"
-	// FullAfter is after how many incrementals a backup in mode auto is a full;
-	// 0: never.
-	FullAfter int
-	// ChainLimit is how many images may hang on one another; 0: any number.
-	ChainLimit int
-	// ManualWarn is above how many manual points of a disk there is a warning;
-	// 0: never.
-	ManualWarn   int
-	StrictChains bool
-	// TrashKeep is how long a deleted point can be undeleted; 0: not at all.
-	TrashKeep time.Duration
+func (c *Config) fill() error {
+	if c.Location == nil {
+		c.Location = time.UTC
+	}
+	g := &c.GC
+	g.DeadRatio = or(g.DeadRatio, defaultDeadRatio)
+	g.ReclaimAt = or(g.ReclaimAt, defaultReclaimAt)
+	g.ReclaimShare = or(g.ReclaimShare, defaultReclaimShare)
+	g.LowFree = or(g.LowFree, defaultLowFree)
+	g.Every = or(g.Every, defaultGCEvery)
+	g.AtLeast = or(g.AtLeast, defaultAtLeast)
+	c.Scrub.Every = or(c.Scrub.Every, defaultScrubEvery)
+	switch {
+	case g.Rate < 0 || c.Scrub.Rate < 0:
+		return errors.New("maintenance: a rate is below 0")
+	case !(g.DeadRatio > 0 && g.DeadRatio <= 1):
+		return fmt.Errorf("maintenance: a dead ratio of %v is not a share", g.DeadRatio)
+	case g.Every < 0 || c.Scrub.Every < 0 || c.Scrub.TargetAge < 0 || g.Grace < 0:
+		return errors.New("maintenance: a time is below 0")
+	}
+	return c.Settings.Validate()
 }
 
-// GCConfig is when garbage is collected, and how fast.
-type GCConfig struct {
-	Rate      int64   // bytes moved per second; 0: no limit
-	DeadRatio float64 // packs with this share of dead bytes are compacted; 0: 0.25
-	// ReclaimAt and ReclaimShare are how much must have become reclaimable since
-	// the last collection for the next to begin by itself: bytes, or a share of
-	// what the packs take. The smaller counts. 0: 1 GiB, 0.05.
-	ReclaimAt    int64
-	ReclaimShare float64
-	// LowFree is the share of the disk below which free space is short: then a
-	// collection begins by itself, and compacts what pays at all. 0: 0.1.
-	LowFree float64
-	Every   time.Duration // how often all that is looked at; 0: 30 s
-	AtLeast time.Duration // a collection begins when there was none for so long; 0: 24 h, below 0: never
-	Grace   time.Duration // how long a replaced pack file stays at least
-}
-
-// ScrubConfig is how often every byte is read again, and how fast.
-type ScrubConfig struct {
-	TargetAge time.Duration // every pack is verified again within; 0: never by itself
-	Rate      int64         // bytes read per second; 0: no limit
-	Every     time.Duration // how often it goes on with the packs that are due; 0: 1 min
+func or[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
 }

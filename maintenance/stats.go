@@ -10,37 +10,40 @@ type Stats struct {
 	Trash  TrashStats
 }
 
+// Outcomes counts jobs by how they ended.
+type Outcomes struct{ Runs, Failures, Cancelled uint64 }
+
 // GCStats counts collections.
 type GCStats struct {
-	Runs, Failures, Cancelled              uint64
+	Outcomes
 	Running                                bool
-	LastStart, LastSuccess                 time.Time
+	LastStart, LastSuccess                 time.Time // zero: none
 	LastTook                               time.Duration
-	Phases                                 map[string]time.Duration // of the last collection that ended well
+	Phases                                 map[string]time.Duration // of the last collection that ended well; not to be changed
 	CondemnedBytes, MovedBytes, FreedBytes int64                    // by all collections
 	ReclaimableBytes                       int64                    // as of the last look
 	PinnedPoints                           int                      // removed, but still needed by readers or backups
-	AuditErrors                            uint64                   // accounts that were not what the marks said
+	AuditErrors                            uint64                   // collections that the accounts stopped
 }
 
-// VerifyStats counts verification.
+// VerifyStats counts verification, the rolling one included.
 type VerifyStats struct {
-	Runs, Failures                 uint64
+	Outcomes
+	LastRun                        time.Time // zero: none
 	Packs, Bytes                   uint64
-	DamagedBlocks, Repaired        uint64 // found, and healed
-	Age                            ScrubAge
-	DamagedNow                     int // packs with damage now
-	AffectedPoints, AffectedImages int // now
-	LastRun                        time.Time
+	DamagedBlocks, Repaired        uint64   // found, and healed
+	Age                            ScrubAge // empty when the packs cannot be listed
+	DamagedNow                     int      // packs with damage now
+	AffectedPoints, AffectedImages int      // now
 }
 
 // PruneStats counts prunes and what else removed points.
 type PruneStats struct {
-	Runs, Failures          uint64
-	LastRun                 time.Time
-	Pruned, Evicted, Purged uint64 // points removed by rules, by chain limits, from the trash
-	Deleted, Undeleted      uint64 // on request
-	ChainFulls              uint64 // fulls that a policy or damage asked for in mode auto
+	Outcomes
+	LastRun                 time.Time // zero: none
+	Pruned, Evicted, Purged uint64    // points removed by rules, by chain limits, from the trash
+	Deleted, Undeleted      uint64    // on request
+	ChainFulls              uint64    // fulls that a policy or damage asked for in mode auto
 }
 
 // TrashStats is the trash as of the last look.
@@ -50,4 +53,19 @@ type TrashStats struct {
 }
 
 // Stats is cheap enough for every scrape.
-func (e *Engine) Stats() Stats { return Stats{} }
+func (e *Engine) Stats() Stats {
+	e.mu.Lock()
+	s := e.stats
+	e.mu.Unlock()
+	s.GC.Running = e.isRunning(GC)
+	s.Verify.Age, _ = e.Age()
+	now := e.damageNow()
+	s.Verify.DamagedNow = len(now.list())
+	points := map[string]bool{}
+	for _, a := range e.Affected() {
+		points[a.Point] = true
+		s.Verify.AffectedImages++
+	}
+	s.Verify.AffectedPoints = len(points)
+	return s
+}

@@ -2,7 +2,15 @@ package maintenance
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/strongroom-backup/strongroom/catalog"
+	"github.com/strongroom-backup/strongroom/dedup"
 )
 
 // VerifyRequest says what to read and check.
@@ -22,57 +30,178 @@ type VerifyResult struct {
 	Bytes         int64 // read
 	Blocks        int64 // found good
 	DamagedBlocks int64
-	DamagedPacks  int64 // missing, or unreadable as a whole
-	Repaired      int64 // damaged blocks replaced by another copy
-	Affected      []AffectedImage
+	DamagedPacks  int64           // missing, or unreadable as a whole
+	Repaired      int64           // damaged blocks replaced by another copy
+	Affected      []AffectedImage // that cannot be read whole after that
 }
 
 // Verify reads packs whole and checks everything in them, then repairs what has
 // another copy. Damage is no error: the result has it. ErrBusy while another
 // Verify is running.
 func (e *Engine) Verify(ctx context.Context, r VerifyRequest) (VerifyResult, error) {
-	return VerifyResult{}, errUnfinished
+	if r.OlderThan < 0 {
+		return VerifyResult{}, fmt.Errorf("%w: an age is not below 0", ErrBadRequest)
+	}
+	packs, skipped, err := e.packsOf(ctx, &r)
+	if err != nil {
+		return VerifyResult{}, fmt.Errorf("verify %s: %w", or(r.Ref, "all packs"), err)
+	}
+	ctx, run, err := e.begin(ctx, Verify, r.Trigger, "bytes")
+	if err != nil {
+		return VerifyResult{}, err
+	}
+	return e.verify(ctx, run, packs, skipped)
 }
 
-// ScrubDue verifies the packs whose turn has come by the clock, so that every
-// pack is verified within the target age.
-func (e *Engine) ScrubDue(ctx context.Context) (VerifyResult, error) {
-	return VerifyResult{}, errUnfinished
+// packsOf lists what a request means, and counts what it leaves out.
+func (e *Engine) packsOf(ctx context.Context, r *VerifyRequest) (packs []dedup.PackInfo, skipped int64, err error) {
+	wanted := func(uint64) bool { return true }
+	if r.Ref != "" {
+		set, err := e.packsUsed(ctx, r.Ref)
+		if err != nil {
+			return nil, 0, err
+		}
+		wanted = func(pack uint64) bool { return set[pack] }
+	}
+	since := r.Since
+	if r.OlderThan > 0 {
+		if t := e.now().Add(-r.OlderThan); since.IsZero() || t.Before(since) {
+			since = t
+		}
+	}
+	err = e.blocks.Packs(func(p dedup.PackInfo) bool {
+		switch {
+		case !wanted(p.ID.Pack):
+		case !since.IsZero() && p.Verified.After(since):
+			skipped++
+		default:
+			packs = append(packs, p)
+		}
+		return true
+	})
+	return packs, skipped, err
 }
 
-// Repair replaces damaged blocks of which there is another copy by now.
-func (e *Engine) Repair(ctx context.Context) (repaired, left int, err error) {
-	return 0, 0, errUnfinished
+// packsUsed are the packs that the images of a reference lead to.
+func (e *Engine) packsUsed(ctx context.Context, text string) (map[uint64]bool, error) {
+	p, ref, err := e.resolve(text)
+	if err != nil {
+		return nil, err
+	}
+	set := map[uint64]bool{}
+	for _, im := range p.Images {
+		if ref.Disk != "" && im.Disk != ref.Disk {
+			continue
+		}
+		err := e.eachRun(ctx, p.ID, im.Disk, func(r catalog.Run) { set[r.Addr.Pack()] = true })
+		if err != nil {
+			return nil, err
+		}
+	}
+	return set, nil
 }
 
-// ScrubAge is how old the verification of the store is.
-type ScrubAge struct {
-	Packs      int64
-	Unverified int64         // never verified
-	Oldest     time.Duration // since the verification that is longest ago; 0: there is none
-	Target     time.Duration
+// eachRun calls visit for the runs of an image, those of equal chunks once.
+func (e *Engine) eachRun(ctx context.Context, point, disk string, visit func(catalog.Run)) error {
+	list, err := e.cat.ChunkList(point, disk)
+	if err != nil {
+		return err
+	}
+	slices.Sort(list)
+	for _, no := range slices.Compact(list) {
+		if no == 0 {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		c, err := e.cat.Chunk(no)
+		if err != nil {
+			return err
+		}
+		for _, r := range c.Runs {
+			visit(r)
+		}
+	}
+	return nil
 }
 
-// Age is cheap enough for every scrape: it is counted at most once a minute.
-func (e *Engine) Age() (ScrubAge, error) { return ScrubAge{}, errUnfinished }
-
-// AffectedImage needs blocks that are damaged.
-type AffectedImage struct {
-	Point, VM, Disk string
-	Time            time.Time
-	Blocks          int64
+// verify is the work of a job; it ends it.
+func (e *Engine) verify(ctx context.Context, r *run, packs []dedup.PackInfo, skipped int64) (res VerifyResult, err error) {
+	res.Skipped = skipped
+	publish := func() {
+		now := res
+		r.change(func(j *Job) { j.Verify = &now })
+	}
+	defer func() {
+		e.verified(&res, err)
+		publish()
+		r.end(err)
+	}()
+	r.phase("verify")
+	if err = e.readPacks(ctx, r, packs, &res, publish); err != nil {
+		return res, fmt.Errorf("verify packs: %w", err)
+	}
+	r.phase("repair")
+	repaired, _, err := e.repair(ctx)
+	res.Repaired = int64(repaired)
+	if err != nil {
+		return res, fmt.Errorf("repair packs: %w", err)
+	}
+	r.phase("affected")
+	if err = e.lookAtDamage(ctx); err != nil {
+		return res, err
+	}
+	res.Affected = e.Affected()
+	return res, nil
 }
 
-// Affected lists the images that cannot be read whole, by VM and time, as of
-// the last look. Damage met since is looked at in the background.
-func (e *Engine) Affected() []AffectedImage { return nil }
-
-// DamagedPack has blocks that cannot be read.
-type DamagedPack struct {
-	Pack   uint64
-	Whole  bool  // missing, or unreadable altogether
-	Blocks int64 // known to be damaged
+// readPacks verifies packs one after the other.
+func (e *Engine) readPacks(ctx context.Context, r *run, packs []dedup.PackInfo, res *VerifyResult, publish func()) error {
+	var total, done int64
+	for _, p := range packs {
+		total += p.Bytes
+	}
+	l := limiter(e.config.Scrub.Rate)
+	for _, p := range packs {
+		if err := e.readPack(ctx, p.ID.Pack, l, res); err != nil {
+			return err
+		}
+		done += p.Bytes
+		r.progress(done, total)
+		publish()
+	}
+	return nil
 }
 
-// DamagedPacks lists the damage that is known and not repaired.
-func (e *Engine) DamagedPacks() []DamagedPack { return nil }
+// readPack verifies a pack. One that a collection has removed meanwhile is fine.
+func (e *Engine) readPack(ctx context.Context, pack uint64, l *rate.Limiter, res *VerifyResult) error {
+	v, err := e.blocks.VerifyPack(ctx, pack, l)
+	if err != nil {
+		if errors.Is(err, dedup.ErrUnknownAddr) {
+			return nil
+		}
+		return err
+	}
+	res.Packs++
+	res.Bytes += v.Bytes
+	res.Blocks += int64(v.Blocks)
+	res.DamagedBlocks += int64(len(v.Damaged))
+	if v.Unreadable != nil {
+		res.DamagedPacks++
+	}
+	return nil
+}
+
+// verified counts a verification.
+func (e *Engine) verified(res *VerifyResult, err error) {
+	e.age.stale()
+	e.count(func(s *Stats) {
+		v := &s.Verify
+		v.add(err)
+		v.LastRun = e.now()
+		v.Packs += uint64(res.Packs)
+		v.Bytes += uint64(res.Bytes)
+		v.DamagedBlocks += uint64(res.DamagedBlocks)
+	})
+}

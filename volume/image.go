@@ -22,7 +22,8 @@ type Image struct {
 // OpenImage opens a disk of a point. The error wraps catalog.ErrNotFound when
 // there is none, or when the point is in the trash.
 func (m *Manager) OpenImage(point, disk string) (*Image, error) {
-	// Pinned before the look: a point that is removed after it is pinned.
+	m.points.RLock() // the point neither goes nor changes between the look and the pin
+	defer m.points.RUnlock()
 	m.pins.add(point)
 	x, err := m.openImage(point, disk)
 	if err != nil {

@@ -42,6 +42,9 @@ func (m *Manager) Pinned(point string) bool {
 	return m.pins.has(point) || len(m.users(point, (*diskFile).names)) > 0
 }
 
+// Read reports whether a reader has an image of the point open.
+func (m *Manager) Read(point string) bool { return m.pins.has(point) }
+
 // InUse returns the open sessions whose parent is the given point. Their
 // incremental images need it until they are committed or aborted.
 func (m *Manager) InUse(point string) (sessions []string) {
@@ -107,13 +110,18 @@ func (m *Manager) letGo(id string, how func(string) error) error {
 	return how(id)
 }
 
-// Merge merges images of one disk; [catalog.Catalog.Merge] says how. touched are
-// the points whose image of the disk changes or goes. The error wraps ErrInUse
+// Merge merges images of one disk; [catalog.Catalog.Merge] says how. touched
+// lists the points whose image of the disk changes or goes; it is asked when
+// none of them can go otherwise and no session begins. The error wraps ErrInUse
 // when an open session has one of them as parent, or a reader has it open.
-func (m *Manager) Merge(r catalog.MergeRequest, touched []string) (catalog.MergeResult, error) {
+func (m *Manager) Merge(r catalog.MergeRequest, touched func() ([]string, error)) (catalog.MergeResult, error) {
 	m.points.Lock()
 	defer m.points.Unlock()
-	for _, id := range touched {
+	points, err := touched()
+	if err != nil {
+		return catalog.MergeResult{}, err
+	}
+	for _, id := range points {
 		if err := m.unused(id); err != nil {
 			return catalog.MergeResult{}, err
 		}
