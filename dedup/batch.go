@@ -14,6 +14,7 @@ type batch struct {
 	claim *claim // of this round, nil until something is claimed
 	last  Addr   // where the block before was found
 	view  view   // of the pack looked at last
+	swaps uint64 // Store.swaps before view was fetched
 
 	todo  []int             // blocks still without an address
 	fresh []int             // claimed and in no index: to be stored
@@ -184,23 +185,45 @@ func (b *batch) found(i int, addr Addr, source *int64) {
 // matches reports whether the block at an address is there, may be relied on
 // and is equal to block i by its full hash. It notes the dependency.
 func (b *batch) matches(i int, addr Addr) bool {
-	if b.view.toc == nil || b.view.id.Pack != addr.Pack() || b.view.open != nil {
-		v, err := b.s.view(addr.Pack())
-		if err != nil {
-			b.view = view{}
+	for {
+		if !b.look(addr.Pack()) {
 			return false
 		}
-		b.view = v
-	}
-	entry := b.view.find(addr.Slot())
-	if entry < 0 || b.view.hashes[entry] != b.hash[i] || !b.view.trusts(entry) || b.s.bad.has(addr) {
-		return false
+		entry := b.view.find(addr.Slot())
+		if entry < 0 || b.view.hashes[entry] != b.hash[i] || !b.view.trusts(entry) || b.s.health.has(addr) || b.s.frozen.has(addr.Pack()) {
+			return false
+		}
+		if !b.s.hit(addr) {
+			return false
+		}
+		if b.current() {
+			break
+		}
+		b.view = view{}
 	}
 	if p := b.view.open; p != nil {
 		b.seen[p] = max(b.seen[p], int(addr.Slot())+1)
 	}
 	return true
 }
+
+// look makes a pack's view the batch's.
+func (b *batch) look(pack uint64) bool {
+	if b.view.toc != nil && b.view.id.Pack == pack && b.view.open == nil {
+		return true
+	}
+	b.swaps = b.s.swaps.Load() // before the view: a swap that comes between is noticed
+	v, err := b.s.view(pack)
+	if err != nil {
+		b.view = view{}
+		return false
+	}
+	b.view = v
+	return true
+}
+
+// current reports whether no pack was swapped since the view was fetched.
+func (b *batch) current() bool { return b.s.swaps.Load() == b.swaps }
 
 // depend makes the writer depend on the open packs that hold this batch's
 // blocks.

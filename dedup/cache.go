@@ -122,6 +122,34 @@ func (e *cached[K, V]) forget() {
 	e.cache.remove(e)
 }
 
+// forgetIf takes out every entry whose key is picked; what is in use is dropped
+// when its last user lets go.
+func (c *cache[K, V]) forgetIf(pick func(K) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, e := range c.items {
+		if pick(k) {
+			c.remove(e)
+		}
+	}
+}
+
+// leave takes the entry of k out unless somebody uses it, and reports whether
+// nobody does.
+func (c *cache[K, V]) leave(k K) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.items[k]
+	if e == nil {
+		return true
+	}
+	if e.refs > 0 {
+		return false
+	}
+	c.remove(e)
+	return true
+}
+
 // clear empties the cache.
 func (c *cache[K, V]) clear() {
 	c.mu.Lock()

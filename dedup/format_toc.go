@@ -106,12 +106,21 @@ func (t *toc) check(limit int64) error {
 	}
 	last := -1
 	for _, s := range t.slots {
-		if int(s.slot) <= last || s.slot >= MaxPackSlots || int(s.frame) >= len(t.frames) || s.pos >= t.frames[s.frame].count {
+		if int(s.slot) <= last || s.slot >= MaxPackSlots || !t.points(s) {
 			return errTOC
 		}
 		last = int(s.slot)
 	}
 	return nil
+}
+
+// points reports whether a slot's frame and place in it are there, or it is one
+// that has none.
+func (t *toc) points(s tocSlot) bool {
+	if s.flags&slotLost != 0 {
+		return s.flags&slotDamaged != 0 && s.frame == 0 && s.pos == 0
+	}
+	return int(s.frame) < len(t.frames) && s.pos < t.frames[s.frame].count
 }
 
 // footer is the last 96 bytes of a sealed pack. It is written only after every

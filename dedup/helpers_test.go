@@ -165,7 +165,7 @@ func checkRead(t testing.TB, s *Store, addrs []Addr, want []byte) {
 // packFiles lists the tier's packs in order.
 func packFiles(t testing.TB, s *Store) []tier.ID {
 	t.Helper()
-	ids, err := s.newestPacks()
+	ids, err := s.countingPacks(false)
 	if err != nil {
 		t.Fatal(err)
 	}

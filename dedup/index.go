@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"syscall"
 
@@ -19,13 +20,15 @@ import (
 //
 //	's'                    → u8 version, store id: whose index this is
 //	'b' hash[0:16]         → u40 pack, u16 slot
-//	'p' u64 pack           → u32 generation, u32 slots, u32 frames, u64 bytes: its keys are in the index and it is durable
+//	'p' u64 pack           → packRecord: its keys are in the index and it is durable
 //	'o' u64 pack           → u32 generation, u32 slots, u64 size: an open pack of a clean shutdown
+//	'v' u64 pack           → u64 nanoseconds since 1970: when all of it was last found good
+//	'd' u64 pack           → damageRecord: what is known to be wrong with it
 //
 // It has no log of its own. A pack's keys and its 'p' record are one batch, so
 // after a crash what is missing is known by its missing 'p' records.
 const (
-	indexVersion   = 1
+	indexVersion   = 2
 	blockKeySize   = 1 + 16
 	blockValueSize = 7
 )
@@ -41,6 +44,10 @@ type index struct {
 
 	mu     sync.RWMutex // held for reading around every use of db
 	closed bool
+
+	// blocks is held while 'b' keys are written: who looks whether a key is
+	// still his before he writes it must not be overtaken.
+	blocks sync.Mutex
 }
 
 type indexOptions struct {
@@ -203,6 +210,21 @@ func (x *index) get(key []byte) ([]byte, error) {
 	return append([]byte(nil), v...), nil
 }
 
+// pack returns the record of a pack, pebble.ErrNotFound under the error when
+// there is none.
+func (x *index) pack(pack uint64) (packRecord, error) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.closed {
+		return packRecord{}, ErrClosed
+	}
+	v, err := x.get(packKey('p', pack))
+	if err != nil {
+		return packRecord{}, err
+	}
+	return parsePackRecord(v)
+}
+
 // lookup returns where a block with this hash may be, 0 when nowhere.
 func (x *index) lookup(h *Hash) (Addr, error) {
 	x.mu.RLock()
@@ -210,6 +232,11 @@ func (x *index) lookup(h *Hash) (Addr, error) {
 	if x.closed {
 		return 0, ErrClosed
 	}
+	return x.find(h)
+}
+
+// find is lookup for callers that hold mu.
+func (x *index) find(h *Hash) (Addr, error) {
 	key := blockKey(h)
 	v, closer, err := x.db.Get(key[:])
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -222,28 +249,140 @@ func (x *index) lookup(h *Hash) (Addr, error) {
 	return parseBlockValue(v)
 }
 
-// addPack indexes a durable pack in one batch.
-func (x *index) addPack(pack uint64, gen uint32, t *toc) error {
+// preference decides between two places of a block.
+type preference struct {
+	// damaged places are not entered at all. May be nil.
+	damaged func(Addr) bool
+	// keep reports that the place the index has is better than the new one. nil:
+	// the new one always is.
+	keep func(old, new Addr) bool
+}
+
+// addPack indexes a durable pack of the given file size in one batch.
+func (x *index) addPack(pack uint64, gen uint32, t *toc, size int64, p preference) error {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	if x.closed {
 		return ErrClosed
 	}
+	x.blocks.Lock()
+	defer x.blocks.Unlock()
 	b := x.db.NewBatchWithSize(len(t.slots)*32 + 128)
 	var value [8]byte
 	for i, s := range t.slots {
-		if s.flags&slotDamaged != 0 {
+		addr := MakeAddr(pack, s.slot)
+		if s.flags&slotDamaged != 0 || p.damaged != nil && p.damaged(addr) || p.keep != nil && x.keeps(&t.hashes[i], addr, p.keep) {
 			continue
 		}
 		key := blockKey(&t.hashes[i])
-		if err := b.Set(key[:], appendBlockValue(value[:0], MakeAddr(pack, s.slot)), nil); err != nil {
+		if err := b.Set(key[:], appendBlockValue(value[:0], addr), nil); err != nil {
 			return errors.Join(err, b.Close())
 		}
 	}
-	if err := b.Set(packKey('p', pack), packRecord(gen, t), nil); err != nil {
+	if err := b.Set(packKey('p', pack), newPackRecord(gen, t, size).append(nil), nil); err != nil {
 		return errors.Join(err, b.Close())
 	}
 	return errors.Join(b.Commit(pebble.NoSync), b.Close())
+}
+
+// keeps reports whether the address the index has for a block stays. What
+// cannot be read does not.
+func (x *index) keeps(h *Hash, addr Addr, keep func(old, new Addr) bool) bool {
+	old, err := x.find(h)
+	return err == nil && old != 0 && old != addr && keep(old, addr)
+}
+
+// replacePack records a new generation of a pack, whose blocks keep their
+// addresses, and forgets the blocks that went with the old one.
+func (x *index) replacePack(pack uint64, r packRecord, gone []goneBlock) error {
+	return x.dropBlocks(gone, func(b *pebble.Batch) error { return b.Set(packKey('p', pack), r.append(nil), nil) })
+}
+
+// removePack forgets a pack, all that is noted about it, and its blocks.
+func (x *index) removePack(pack uint64, gone []goneBlock) error {
+	return x.dropBlocks(gone, func(b *pebble.Batch) error {
+		for _, kind := range []byte{'p', 'v', 'd'} {
+			if err := b.Delete(packKey(kind, pack), nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// goneBlock is a block that is not at its address any more.
+type goneBlock struct {
+	hash Hash
+	addr Addr
+}
+
+// dropBlocks deletes the keys that still lead to blocks that are gone, in one
+// batch with whatever more adds.
+func (x *index) dropBlocks(gone []goneBlock, more func(*pebble.Batch) error) error {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.closed {
+		return ErrClosed
+	}
+	x.blocks.Lock()
+	defer x.blocks.Unlock()
+	b := x.db.NewBatch()
+	for i := range gone {
+		if at, err := x.find(&gone[i].hash); err != nil || at != gone[i].addr {
+			continue // an entry that stays is never believed
+		}
+		key := blockKey(&gone[i].hash)
+		if err := b.Delete(key[:], nil); err != nil {
+			return errors.Join(err, b.Close())
+		}
+	}
+	if err := more(b); err != nil {
+		return errors.Join(err, b.Close())
+	}
+	return errors.Join(b.Commit(pebble.NoSync), b.Close())
+}
+
+// set and remove change one record; flushed makes what was changed durable.
+func (x *index) set(key, value []byte) error {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.closed {
+		return ErrClosed
+	}
+	return x.db.Set(key, value, pebble.NoSync)
+}
+
+func (x *index) remove(key []byte) error {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.closed {
+		return ErrClosed
+	}
+	return x.db.Delete(key, pebble.NoSync)
+}
+
+func (x *index) flushed() error {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.closed {
+		return ErrClosed
+	}
+	return x.flush()
+}
+
+// page calls f with up to limit records of a kind from a pack on, in order of
+// pack.
+func (x *index) page(kind byte, from uint64, limit int, f func(pack uint64, value []byte) error) error {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.closed {
+		return ErrClosed
+	}
+	it, err := x.db.NewIter(&pebble.IterOptions{LowerBound: packKey(kind, from), UpperBound: []byte{kind + 1}})
+	if err != nil {
+		return err
+	}
+	return eachRecord(it, limit, f)
 }
 
 // each calls f with the pack and value of every record of a kind, in order of
@@ -253,7 +392,13 @@ func (x *index) each(kind byte, f func(pack uint64, value []byte) error) error {
 	if err != nil {
 		return err
 	}
-	for ok := it.First(); ok && err == nil; ok = it.Next() {
+	return eachRecord(it, math.MaxInt, f)
+}
+
+// eachRecord calls f with at most limit of an iterator's records and closes it.
+func eachRecord(it *pebble.Iterator, limit int, f func(pack uint64, value []byte) error) (err error) {
+	for ok := it.First(); ok && err == nil && limit > 0; ok = it.Next() {
+		limit--
 		if len(it.Key()) != 9 {
 			err = fmt.Errorf("%w: key %x", errIndexUseless, it.Key())
 			break
@@ -290,10 +435,6 @@ func (x *index) takeOpenRecords() (map[uint64]openRecord, error) {
 
 func (x *index) putOpenRecord(pack uint64, r openRecord) error {
 	return x.db.Set(packKey('o', pack), r.append(nil), pebble.NoSync)
-}
-
-func (x *index) deletePack(pack uint64) error {
-	return x.db.Delete(packKey('p', pack), pebble.NoSync)
 }
 
 func (x *index) metrics() *pebble.Metrics {

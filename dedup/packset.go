@@ -1,6 +1,10 @@
 package dedup
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/strongroom-backup/strongroom/tier"
+)
 
 // packSet knows which packs exist and their newest generation, without asking
 // any database: one bit per pack, and a number for the few that were compacted.
@@ -16,7 +20,8 @@ func newPackSet() *packSet {
 	return &packSet{bits: make(map[uint64]uint64), gens: make(map[uint64]uint32)}
 }
 
-// add records a pack; of two generations the higher stays.
+// add records a pack; of two generations the higher stays, and only replace
+// says otherwise.
 func (p *packSet) add(pack uint64, gen uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -39,6 +44,43 @@ func (p *packSet) gen(pack uint64) (uint32, bool) {
 		return 0, false
 	}
 	return p.gens[pack], true
+}
+
+// remove forgets a pack. The highest number ever seen stays known: numbers are
+// not used twice.
+func (p *packSet) remove(pack uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	bit := uint64(1) << (pack & 63)
+	if p.bits[pack>>6]&bit == 0 {
+		return
+	}
+	p.n--
+	if p.bits[pack>>6] &^= bit; p.bits[pack>>6] == 0 {
+		delete(p.bits, pack>>6)
+	}
+	delete(p.gens, pack)
+}
+
+// see notes that a pack number was used.
+func (p *packSet) see(pack uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.top = max(p.top, pack)
+}
+
+// replace makes a generation the pack's, higher or lower than before.
+func (p *packSet) replace(id tier.ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gens[id.Pack] = id.Gen
+}
+
+// highest is the highest pack number there ever was.
+func (p *packSet) highest() uint64 {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.top
 }
 
 func (p *packSet) count() int {

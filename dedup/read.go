@@ -3,8 +3,10 @@ package dedup
 import "fmt"
 
 // Read fills dst, which is len(addrs) blocks long, with the blocks at the
-// addresses. Every block is verified against its hash; when one is wrong Read
-// returns a *DamageError and dst is of no use. Neighbouring addresses are read
+// addresses. Every block is verified against its hash; one that is wrong or
+// cannot be read is served from another copy of the same content if there is
+// one, else Read returns a *DamageError, or what the pack's disk said, and dst is
+// of no use. Neighbouring addresses are read
 // and decoded together. Safe for concurrent use.
 func (s *Store) Read(addrs []Addr, dst []byte) error {
 	if len(dst) != len(addrs)*BlockSize {
@@ -32,7 +34,7 @@ func (s *Store) Read(addrs []Addr, dst []byte) error {
 			s.count.readZero.Add(uint64(n))
 		} else {
 			var err error
-			if n, err = sp.read(addrs[i:], dst[i*BlockSize:]); err != nil {
+			if n, err = sp.readOrHeal(addrs[i:], dst[i*BlockSize:]); err != nil {
 				return err
 			}
 		}
@@ -76,6 +78,9 @@ func (s *Store) eachEntry(addrs []Addr, f func(i int, v *view, entry int), zero 
 			continue
 		}
 		entry, err := sp.locate(a)
+		if err == nil && sp.view.hashes[entry] == (Hash{}) {
+			err = sp.damage(entry, "the block and its hash are lost")
+		}
 		if err != nil {
 			return err
 		}

@@ -49,6 +49,14 @@ func (r *recent) lookup(h Hash, mine *claim) (e recentEntry, fresh bool) {
 	return e, true
 }
 
+// address returns where a block of an open pack is, 0 when nobody has stored it.
+func (r *recent) address(h Hash) Addr {
+	s := r.shard(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.m[h].addr
+}
+
 // publish sets the address of a block.
 func (r *recent) publish(h Hash, addr Addr) {
 	s := r.shard(h)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -15,31 +14,39 @@ import (
 type recovery struct {
 	store *Store
 	parks map[uint64]openRecord // of the last clean shutdown
+	fresh bool                  // the index is new: it has nothing that could be newer
 }
 
 // recover makes the tier's listing the truth: which packs exist, which
 // generation counts, and which of them the index still lacks.
 func (s *Store) recover() error {
-	ids, err := s.newestPacks()
+	if err := s.loadHealth(); err != nil {
+		return fmt.Errorf("block index: %w", err)
+	}
+	ids, err := s.countingPacks(true)
 	if err != nil {
 		return err
 	}
-	todo, err := s.unindexed(ids)
+	r := recovery{store: s}
+	todo, err := r.unindexed(ids)
 	if err != nil {
 		return fmt.Errorf("block index: %w", err)
 	}
-	r := recovery{store: s}
 	if r.parks, err = s.index.takeOpenRecords(); err != nil {
 		return fmt.Errorf("block index: %w", err)
 	}
-	s.pool.next = 1
-	if n := len(ids); n > 0 {
-		s.pool.next = ids[n-1].Pack + 1
-	}
+	s.pool.next = s.packs.highest() + 1
 	var g errgroup.Group
 	g.SetLimit(2 * runtime.GOMAXPROCS(0))
+	before := make(chan struct{})
+	close(before)
 	for _, id := range todo {
-		g.Go(func() error { return r.judge(id, r.pack(id)) })
+		turn, done := before, make(chan struct{})
+		before = done
+		g.Go(func() error {
+			defer func() { <-turn; close(done) }()
+			return r.judge(id, r.pack(id, turn))
+		})
 	}
 	return g.Wait()
 }
@@ -51,6 +58,7 @@ func (r *recovery) judge(id tier.ID, err error) error {
 	if err == nil || errors.Is(err, ErrNewerFormat) || errors.Is(err, errForeign) || errors.Is(err, errIndexWrite) {
 		return err
 	}
+	r.store.health.cannotRead(id.Pack)
 	r.store.damage(damagedPack(id.Pack, id.Gen, 0, "the pack cannot be looked at: %v", err))
 	return nil
 }
@@ -58,58 +66,63 @@ func (r *recovery) judge(id tier.ID, err error) error {
 // errIndexWrite is under errors of the block index met while packs are indexed.
 var errIndexWrite = errors.New("block index cannot be written")
 
-// newestPacks lists the packs in order, each in its newest generation.
-func (s *Store) newestPacks() ([]tier.ID, error) {
-	all, err := s.tier.List()
+// countingPacks lists the packs in order, each in the generation that counts.
+// With tidy the other generations are removed.
+func (s *Store) countingPacks(tidy bool) ([]tier.ID, error) {
+	packs, err := s.listPacks()
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(all, func(a, b tier.ID) int {
-		if a.Pack != b.Pack {
-			return int(int64(a.Pack) - int64(b.Pack))
+	ids := make([]tier.ID, len(packs))
+	var g errgroup.Group
+	g.SetLimit(2 * runtime.GOMAXPROCS(0))
+	for i, gens := range packs {
+		if len(gens) == 1 {
+			ids[i] = gens[0]
+			continue
 		}
-		return int(int64(a.Gen) - int64(b.Gen))
-	})
-	newest := all[:0]
-	for i, id := range all {
-		if i+1 == len(all) || all[i+1].Pack != id.Pack {
-			newest = append(newest, id)
-			s.packs.add(id.Pack, id.Gen)
-		}
+		g.Go(func() error { ids[i] = s.chooseGeneration(gens, tidy); return nil })
 	}
-	return newest, nil
+	_ = g.Wait()
+	for _, id := range ids {
+		s.packs.add(id.Pack, id.Gen)
+	}
+	return ids, nil
 }
 
-// unindexed returns the packs whose keys are not in the index, and drops the
-// records of packs that are gone.
-func (s *Store) unindexed(ids []tier.ID) (todo []tier.ID, err error) {
-	var gone []uint64
+// unindexed returns the packs whose keys are not in the index. Packs that are
+// in the index and not on the tier are missing: they stay known, so that they
+// are told of until they are back or nothing needs them, and their numbers are
+// not used again.
+func (r *recovery) unindexed(ids []tier.ID) (todo []tier.ID, err error) {
+	s := r.store
 	i := 0
+	r.fresh = true
 	err = s.index.each('p', func(pack uint64, v []byte) error {
+		r.fresh = false
 		for ; i < len(ids) && ids[i].Pack < pack; i++ {
 			todo = append(todo, ids[i])
 		}
-		gen, ok := packRecordGen(v)
+		rec, err := parsePackRecord(v)
 		switch {
 		case i == len(ids) || ids[i].Pack != pack:
-			gone = append(gone, pack)
+			s.health.miss(pack)
+			s.packs.see(pack)
 			if s.opts.Events.PackMissing != nil {
-				s.opts.Events.PackMissing(pack, gen)
+				s.opts.Events.PackMissing(pack, rec.gen)
 			}
-		case !ok || gen != ids[i].Gen:
-		default:
+		case err == nil && rec.gen == ids[i].Gen:
+			s.sealedBytes.Add(rec.size)
 			i++
 		}
 		return nil
 	})
-	for _, pack := range gone {
-		err = errors.Join(err, s.index.deletePack(pack))
-	}
 	return append(todo, ids[i:]...), err
 }
 
-// pack sees to one pack the index does not know.
-func (r *recovery) pack(id tier.ID) error {
+// pack sees to one pack the index does not know. The pack may be indexed when
+// turn is closed: then all before it are.
+func (r *recovery) pack(id tier.ID, turn <-chan struct{}) error {
 	s := r.store
 	file, err := s.tier.Reopen(id)
 	if err != nil {
@@ -132,7 +145,7 @@ func (r *recovery) pack(id tier.ID) error {
 		if !begun {
 			s.headerDamage(id)
 		}
-		return r.index(id, file, t)
+		return r.index(id, file, t, turn)
 	case !isDamage(err):
 		return errors.Join(err, file.Close())
 	case !begun:
@@ -190,16 +203,22 @@ func (r *recovery) givenUp(id tier.ID, file tier.File, synced int) error {
 
 // index makes a sealed pack durable, which it may not be if a crash came
 // before its last fdatasync, and indexes it.
-func (r *recovery) index(id tier.ID, file tier.File, t *toc) error {
+func (r *recovery) index(id tier.ID, file tier.File, t *toc, turn <-chan struct{}) error {
 	s := r.store
 	p := newOpenPack(id, file, 0, t)
 	if err := p.syncTail(s.fsync); err != nil {
 		s.open.put(p)
 		return nil // given up, reported by its event; the store works without it
 	}
-	if err := s.index.addPack(id.Pack, id.Gen, t); err != nil {
+	size, err := file.Size()
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	<-turn
+	if err := s.index.addPack(id.Pack, id.Gen, t, size, s.preference(!r.fresh)); err != nil {
 		return errors.Join(fmt.Errorf("%w: %w", errIndexWrite, err), file.Close())
 	}
+	s.sealedBytes.Add(size)
 	return file.Close()
 }
 

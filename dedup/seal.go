@@ -111,12 +111,17 @@ func (s *Store) writeTail(p *openPack, t *toc) error {
 
 // sealed moves a finished pack from the open ones to the index.
 func (s *Store) sealed(p *openPack, t *toc) error {
-	if err := s.index.addPack(p.id.Pack, p.id.Gen, t); err != nil {
+	size, err := p.file.Size()
+	if err == nil {
+		err = s.index.addPack(p.id.Pack, p.id.Gen, t, size, s.preference(false))
+	}
+	if err != nil {
 		// The pack is whole; the next Open indexes it. Until then its blocks
 		// are found where they are found now.
 		s.indexError(err)
 		return nil
 	}
+	s.sealedBytes.Add(size)
 	s.open.delete(p.id.Pack)
 	s.recent.removePack(p.id.Pack, t, 0)
 	s.count.sealed.Add(1)
@@ -124,6 +129,21 @@ func (s *Store) sealed(p *openPack, t *toc) error {
 		s.opts.Events.PackSealed(p.id, len(t.slots), p.size)
 	}
 	return p.file.Close()
+}
+
+// preference is for the place stored last, the highest, unless it is damaged or
+// gone: then a block that was stored again leads readers to the good copy. An
+// older pack only needs to look what is there when the index may have newer
+// ones.
+func (s *Store) preference(look bool) preference {
+	p := preference{damaged: s.health.has}
+	if look {
+		p.keep = func(old, new Addr) bool {
+			_, there := s.packs.gen(old.Pack())
+			return old > new && there && !s.health.has(old)
+		}
+	}
+	return p
 }
 
 func (s *Store) indexError(err error) {

@@ -41,6 +41,14 @@ func (s *space) take(n int) error {
 	return nil
 }
 
+// used accounts for n bytes that were written without asking: what frees space
+// may use the reserve.
+func (s *space) used(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.written += uint64(n)
+}
+
 func (s *space) stale(n uint64) bool {
 	return s.checked.IsZero() || s.written+n > usageBytes || s.written+n > s.left || s.now().Sub(s.checked) > usageEvery
 }

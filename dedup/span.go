@@ -55,18 +55,28 @@ func (sp *span) read(addrs []Addr, dst []byte) (n int, err error) {
 	if sp.view.open != nil {
 		sp.view = view{} // it may have grown or been sealed
 	}
-	if n, err = sp.plan(addrs, dst); err != nil {
-		return 0, err
+	for {
+		if n, err = sp.plan(addrs, dst); err != nil {
+			return 0, err
+		}
+		f, err := sp.s.packFile(sp.view.id)
+		if err == nil {
+			defer f.release()
+			return n, sp.readFrom(f.value)
+		}
+		if !sp.s.moved(sp.view.id, err) {
+			return 0, err
+		}
+		sp.view = view{} // plan again, with the generation that is there now
 	}
-	f, err := sp.s.packFile(sp.view.id)
-	if err != nil {
-		return 0, err
-	}
-	defer f.release()
+}
+
+// readFrom reads what was planned.
+func (sp *span) readFrom(f tier.File) error {
 	if sp.view.frames[sp.pieces[0].frame].codec == codecRaw {
-		return n, sp.readRaw(f.value)
+		return sp.readRaw(f)
 	}
-	return n, sp.readFrames(f.value)
+	return sp.readFrames(f)
 }
 
 // plan groups addresses into pieces: one raw frame, or compressed frames that
@@ -85,6 +95,12 @@ func (sp *span) plan(addrs []Addr, dst []byte) (n int, err error) {
 			return 0, err
 		}
 		slot := sp.view.slots[entry]
+		if slot.flags&slotLost != 0 {
+			if n == 0 {
+				return 0, sp.damage(entry, "it was lost before the pack was written anew")
+			}
+			break
+		}
 		if !sp.join(int(slot.frame)) {
 			break
 		}
@@ -154,7 +170,11 @@ func (sp *span) fetch(f tier.File, b []byte, off int64, entry int) error {
 // damage makes the error about the block at an entry.
 func (sp *span) damage(entry int, format string, args ...any) error {
 	slot := sp.view.slots[entry]
-	d := damagedPack(sp.view.id.Pack, sp.view.id.Gen, int64(sp.view.frames[slot.frame].offset), format, args...)
+	var off int64
+	if slot.flags&slotLost == 0 {
+		off = int64(sp.view.frames[slot.frame].offset)
+	}
+	d := damagedPack(sp.view.id.Pack, sp.view.id.Gen, off, format, args...)
 	d.Slot = int(slot.slot)
 	return sp.s.damage(d)
 }

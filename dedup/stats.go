@@ -61,6 +61,24 @@ type Stats struct {
 	TOCLoads        uint64
 	TOCCacheBytes   int64
 
+	PackBytes int64 // size of all pack files, tables of contents included and files in their grace too
+
+	Collections    uint64 // garbage collections begun
+	CondemnedBytes uint64 // dead bytes of packs that were condemned
+	MovedBytes     uint64 // written to new generations by compaction
+	FreedBytes     uint64 // given back to the disk
+	PacksRemoved   uint64 // that had no live block
+	PacksCompacted uint64
+	PendingRemoval int // files out of use that wait for their grace or their readers
+
+	PacksVerified  uint64 // verifications
+	VerifiedBytes  uint64 // read by them
+	PacksRepaired  uint64 // written anew by RepairPack
+	RepairedBlocks uint64 // replaced by another copy
+	HealedReads    uint64 // blocks served from another copy
+	KnownDamaged   int    // blocks known to be damaged now
+	LostPacks      int    // packs that are missing or cannot be read at all
+
 	DamagedBlocks uint64 // damaged blocks and pack structures met
 	IndexErrors   uint64
 
@@ -79,6 +97,9 @@ type counters struct {
 	reads, readBlocks, readZero, packReads, packReadBytes atomic.Uint64
 	decodedBytes, frameHits, tocLoads                     atomic.Uint64
 	damaged, indexErrors                                  atomic.Uint64
+
+	collections, condemnedBytes, movedBytes, freedBytes, removed, compacted atomic.Uint64
+	verified, verifiedBytes, repairedPacks, repairedBlocks, healedReads     atomic.Uint64
 }
 
 func (c *counters) addPut(r *PutResult) {
@@ -110,7 +131,16 @@ func (s *Store) Stats() Stats {
 		Packs: s.packs.count(), RecentBlocks: s.recent.len(), SealingPacks: len(s.sealing),
 		Index: s.index.metrics(),
 	}
-	st.OpenPacks = s.open.count()
+	st.PackBytes = s.sealedBytes.Load()
+	for _, p := range s.open.all() {
+		st.PackBytes += p.view.Load().end()
+		st.OpenPacks++
+	}
+	st.Collections, st.CondemnedBytes, st.MovedBytes, st.FreedBytes = c.collections.Load(), c.condemnedBytes.Load(), c.movedBytes.Load(), c.freedBytes.Load()
+	st.PacksRemoved, st.PacksCompacted, st.PendingRemoval = c.removed.Load(), c.compacted.Load(), s.graves.count()
+	st.PacksVerified, st.VerifiedBytes, st.HealedReads = c.verified.Load(), c.verifiedBytes.Load(), c.healedReads.Load()
+	st.PacksRepaired, st.RepairedBlocks = c.repairedPacks.Load(), c.repairedBlocks.Load()
+	st.KnownDamaged, st.LostPacks = int(s.health.n.Load()), len(s.health.lost())
 	st.FrameCacheBytes, st.TOCCacheBytes = s.frames.bytes(), s.tocs.bytes()
 	st.OpenFiles = s.files.entries()
 	return st

@@ -47,6 +47,11 @@ func (o *Options) fill() error {
 	if o.PackSize < MinPackSize || o.PackSize > MaxPackSize {
 		return fmt.Errorf("dedup: pack size %d is not between %d and %d bytes", o.PackSize, MinPackSize, MaxPackSize)
 	}
+	o.defaults()
+	return nil
+}
+
+func (o *Options) defaults() {
 	o.TOCCacheBytes = orDefault(o.TOCCacheBytes, defaultTOCCache)
 	o.FrameCacheBytes = orDefault(o.FrameCacheBytes, defaultFrameCache)
 	o.IndexCacheBytes = orDefault(o.IndexCacheBytes, defaultIndexCache)
@@ -56,7 +61,6 @@ func (o *Options) fill() error {
 	if o.Logger == nil {
 		o.Logger = quietLogger{}
 	}
-	return nil
 }
 
 func orDefault(n, def int64) int64 {
@@ -78,8 +82,11 @@ type Store struct {
 	recent *recent
 	open   openSet
 	space  space
-	bad    badBlocks
+	health health
 	count  counters
+
+	readOnly    bool         // of a Reader: there is no index, and nothing is written
+	sealedBytes atomic.Int64 // of the files of packs that are not open, graves included
 
 	tocs   *cache[tier.ID, *toc]
 	frames *cache[frameKey, *frameBuf]
@@ -89,6 +96,14 @@ type Store struct {
 	spare   spare
 	sealing chan struct{} // holds one token per pack being sealed
 	seals   sync.WaitGroup
+
+	collectMu  sync.Mutex                 // held while a collection begins
+	collecting atomic.Pointer[Collection] // the one that runs
+	swaps      atomic.Uint64              // packs that changed their generation or went
+	frozen     packNumbers                // packs whose blocks are no dedup hits, whatever happens
+	graves     graves                     // files out of use
+	rewriting  sync.Mutex                 // held while packs get new generations or go
+	paused     func(at string)            // of tests
 
 	failures atomic.Uint64 // packs given up; writers look at their packs when it grows
 	writers  atomic.Int64
@@ -192,6 +207,8 @@ func (s *Store) Close() error {
 		}
 	}
 	errs = append(errs, s.spare.discard(s))
+	_, err := s.reap(true) // nobody reads any more
+	errs = append(errs, err)
 	return errors.Join(append(errs, s.abandon())...)
 }
 
@@ -214,13 +231,41 @@ func (s *Store) abandon() error {
 	s.files.clear()
 	s.frames.clear()
 	s.tocs.clear()
-	errs = append(errs, s.index.close())
+	if s.index != nil {
+		errs = append(errs, s.index.close())
+	}
 	s.codec.close()
 	return errors.Join(errs...)
 }
 
 // lanesPerWriter is how many packs one writer fills at a time.
 func lanesPerWriter() int { return runtime.GOMAXPROCS(0) }
+
+// packNumbers is a set of a few packs, and cheap to ask when empty.
+type packNumbers struct {
+	n  atomic.Int64
+	mu sync.Mutex
+	m  map[uint64]bool
+}
+
+func (p *packNumbers) add(pack uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.m == nil {
+		p.m = make(map[uint64]bool)
+	}
+	p.m[pack] = true
+	p.n.Store(int64(len(p.m)))
+}
+
+func (p *packNumbers) has(pack uint64) bool {
+	if p.n.Load() == 0 {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.m[pack]
+}
 
 // openSet is the packs without a footer, by number.
 type openSet struct {

@@ -30,6 +30,11 @@ type tocSlot struct {
 // keeps its place, so that reading it says so, and is never a dedup hit.
 const slotDamaged = 1
 
+// slotLost marks, beside slotDamaged, a block whose bytes are not in the pack
+// at all: there was no good copy when the pack was written anew. Its entry has
+// no frame, and the zero Hash when not even that was known.
+const slotLost = 2
+
 // dataOffset is where the frame's payload starts.
 func (f *tocFrame) dataOffset() int64 { return int64(f.offset) + int64(frameHeaderSize(int(f.count))) }
 
@@ -60,6 +65,11 @@ func (t *toc) add(h *frameHeader, offset int64, flags uint8) {
 	})
 }
 
+// equal reports whether two tables say the same.
+func (t *toc) equal(o *toc) bool {
+	return slices.Equal(t.frames, o.frames) && slices.Equal(t.hashes, o.hashes) && slices.Equal(t.slots, o.slots)
+}
+
 // nextSlot is the lowest slot above all slots.
 func (t *toc) nextSlot() int {
 	if len(t.slots) == 0 {
@@ -74,6 +84,14 @@ func (t *toc) bytes() (n int64) {
 		n += t.frames[i].end() - int64(t.frames[i].offset)
 	}
 	return n
+}
+
+// end is the offset behind the last frame.
+func (t *toc) end() int64 {
+	if len(t.frames) == 0 {
+		return packHeaderSize
+	}
+	return t.frames[len(t.frames)-1].end()
 }
 
 // memory is about what the toc takes in memory.

@@ -2,57 +2,139 @@ package dedup
 
 import (
 	"context"
-	"time"
+	"errors"
+	"fmt"
+	"slices"
 
 	"golang.org/x/time/rate"
 
 	"github.com/strongroom-backup/strongroom/tier"
 )
 
-// PackInfo is what the store knows of a pack.
-type PackInfo struct {
-	ID            tier.ID
-	Slots, Frames int
-	Bytes         int64     // of the file
-	Open          bool      // without a footer yet
-	Verified      time.Time // end of the last verification that found it clean; zero: never
-	Damaged       int       // blocks known to be damaged
-	Missing       bool      // the index knows it, the tier has not got it
-}
-
-// Packs calls visit for every pack in order of number until it returns false.
-func (s *Store) Packs(visit func(PackInfo) bool) error { return errUnfinished }
+// errMissing is under the errors about a pack that should be there and is not.
+// It counts as damage: it heals when the file comes back.
+var errMissing = fmt.Errorf("the pack's file is missing from the tier; bring it back: %w: %w", ErrUnknownAddr, ErrDamaged)
 
 // VerifyResult is what a verification of a pack found.
 type VerifyResult struct {
 	Bytes      int64  // read
-	Blocks     int    // found to have their hash
-	Damaged    []Addr // those that have not
-	Whole      bool   // nothing at all is wrong with the pack
-	Unreadable error  // why the pack as a whole cannot be read, nil
+	Blocks     int    // that have their hash
+	Damaged    []Addr // those that have not, in order
+	Whole      bool   // nothing at all is wrong with the pack, its tables and headers included
+	Unreadable error  // why nothing of the pack can be looked at, else nil
 }
 
-// VerifyPack reads a pack whole and checks everything in it.
+// VerifyPack reads a pack whole and checks everything in it: headers, both
+// tables of contents, the footer, and every block against its hash. What it
+// finds is reported by events, remembered (damaged blocks are no dedup hits any
+// more) and kept in the block index; when nothing is wrong, everything noted
+// about the pack is cleared and the time kept. Of a pack that is still open the
+// frames written so far are checked, and no time is kept.
+//
+// The error is for a pack that the store does not have, a closed store and an
+// ended context; then nothing is noted. l is the budget of bytes read, or nil.
 func (s *Store) VerifyPack(ctx context.Context, pack uint64, l *rate.Limiter) (VerifyResult, error) {
-	return VerifyResult{}, errUnfinished
+	for {
+		if s.closed.Load() {
+			return VerifyResult{}, ErrClosed
+		}
+		if p := s.open.get(pack); p != nil {
+			return s.verifyOpen(ctx, p, l)
+		}
+		gen, ok := s.packs.gen(pack)
+		switch {
+		case !ok && s.health.isMissing(pack):
+			return VerifyResult{Unreadable: fmt.Errorf("pack %d: %w", pack, errMissing)}, nil
+		case !ok:
+			return VerifyResult{}, fmt.Errorf("pack %d: %w", pack, ErrUnknownAddr)
+		}
+		e, err := s.examine(ctx, tier.ID{Pack: pack, Gen: gen}, l)
+		if err != nil {
+			return VerifyResult{}, fmt.Errorf("verify %v: %w", e.id, err)
+		}
+		if now, ok := s.packs.gen(pack); ok && now == gen {
+			return s.verified(&e), nil
+		} // else it was written anew meanwhile
+	}
 }
 
-// RepairResult counts blocks.
-type RepairResult struct {
-	Repaired int // replaced by another copy
-	Left     int // still damaged
+// verifyOpen checks what an open pack holds by now.
+func (s *Store) verifyOpen(ctx context.Context, p *openPack, l *rate.Limiter) (VerifyResult, error) {
+	f, err := s.packFile(p.id)
+	if err != nil {
+		return VerifyResult{Unreadable: err}, nil
+	}
+	defer f.release()
+	e := examined{id: p.id, toc: p.view.Load()}
+	if err := e.frames(ctx, s, f.value, l); err != nil {
+		return VerifyResult{}, fmt.Errorf("verify %v: %w", p.id, err)
+	}
+	return s.report(&e), nil
 }
 
-// RepairPack writes a pack anew, its damaged blocks replaced by other copies.
-func (s *Store) RepairPack(ctx context.Context, pack uint64) (RepairResult, error) {
-	return RepairResult{}, errUnfinished
+// report tells of what was found and counts it.
+func (s *Store) report(e *examined) VerifyResult {
+	s.count.verified.Add(1)
+	s.count.verifiedBytes.Add(uint64(e.bytes))
+	res := VerifyResult{Bytes: e.bytes, Blocks: e.blocks, Whole: e.whole(), Unreadable: e.unreadable}
+	for _, d := range e.structure {
+		s.damage(d)
+	}
+	for _, d := range e.damaged {
+		s.damage(d)
+		res.Damaged = append(res.Damaged, MakeAddr(d.Pack, uint16(d.Slot)))
+	}
+	slices.Sort(res.Damaged)
+	return res
 }
 
-// Damaged lists the blocks known to be damaged, in order.
-func (s *Store) Damaged() []Addr { return nil }
+// verified notes the outcome about a sealed pack.
+func (s *Store) verified(e *examined) VerifyResult {
+	e.damaged = append(e.damaged, s.unfound(e)...)
+	res := s.report(e)
+	known := damageRecord{unreadable: e.unreadable != nil, structure: len(e.structure) > 0, slots: e.damagedSlots()}
+	pack := e.id.Pack
+	if e.unreadable != nil {
+		s.damage(damagedPack(pack, e.id.Gen, 0, "the pack cannot be looked at: %v", e.unreadable))
+		known.slots = s.health.record(pack).slots // neither better nor worse than before
+	}
+	before := s.health.record(pack)
+	s.health.put(pack, known)
+	s.saveHealth(pack)
+	if res.Whole {
+		s.saveVerified(pack)
+	}
+	if !before.equal(&known) {
+		// What a crash makes forgotten would be dedup hits again.
+		if err := s.index.flushed(); err != nil && !errors.Is(err, ErrClosed) {
+			s.indexError(err)
+		}
+	}
+	return res
+}
 
-// DamagedPacks lists the packs that are missing or unreadable as a whole.
-func (s *Store) DamagedPacks() []uint64 { return nil }
+func (s *Store) saveVerified(pack uint64) {
+	if err := s.index.set(packKey('v', pack), appendVerified(nil, s.opts.Clock())); err != nil && !errors.Is(err, ErrClosed) {
+		s.indexError(fmt.Errorf("note the verification of pack %d: %w", pack, err))
+	}
+}
 
-// StoredBytes sets out[i] to the block's share of its frame's bytes.
-func (s *Store) StoredBytes(addrs []Addr, out []uint32) error { return errUnfinished }
+// unfound lists the slots that the index knows and a pack without a table of
+// contents does not show any more.
+func (s *Store) unfound(e *examined) (lost []*DamageError) {
+	if e.toc == nil || !e.toc.lossy {
+		return nil
+	}
+	r, err := s.index.pack(e.id.Pack)
+	if err != nil || r.gen != e.id.Gen {
+		return nil
+	}
+	for slot := range uint16(r.next) {
+		if r.has(slot) && e.toc.find(slot) < 0 {
+			d := damagedPack(e.id.Pack, e.id.Gen, 0, "the frame and every record of this slot are damaged")
+			d.Slot = int(slot)
+			lost = append(lost, d)
+		}
+	}
+	return lost
+}

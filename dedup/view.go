@@ -31,17 +31,34 @@ func (s *Store) view(pack uint64) (view, error) {
 	if p := s.open.get(pack); p != nil {
 		return view{toc: p.view.Load(), id: p.id, open: p}, nil
 	}
-	gen, ok := s.packs.gen(pack)
-	if !ok {
-		return view{}, fmt.Errorf("pack %d: %w", pack, ErrUnknownAddr)
+	for {
+		gen, ok := s.packs.gen(pack)
+		if !ok && s.health.isMissing(pack) {
+			return view{}, fmt.Errorf("pack %d: %w", pack, errMissing)
+		}
+		if !ok {
+			return view{}, fmt.Errorf("pack %d: %w", pack, ErrUnknownAddr)
+		}
+		id := tier.ID{Pack: pack, Gen: gen}
+		e, err := s.tocs.get(id, func() (*toc, int64, error) { return s.loadTOC(id) })
+		if err == nil {
+			defer e.release()
+			return view{toc: e.value, id: id}, nil
+		}
+		if !s.moved(id, err) {
+			return view{}, err
+		}
 	}
-	id := tier.ID{Pack: pack, Gen: gen}
-	e, err := s.tocs.get(id, func() (*toc, int64, error) { return s.loadTOC(id) })
-	if err != nil {
-		return view{}, err
+}
+
+// moved reports whether a generation is not there because another one has
+// taken its place meanwhile.
+func (s *Store) moved(id tier.ID, err error) bool {
+	if !errors.Is(err, tier.ErrNotFound) {
+		return false
 	}
-	defer e.release()
-	return view{toc: e.value, id: id}, nil
+	gen, ok := s.packs.gen(id.Pack)
+	return !ok || gen != id.Gen
 }
 
 // loadTOC reads a sealed pack's table. When both copies are damaged the frames
@@ -53,6 +70,9 @@ func (s *Store) loadTOC(id tier.ID) (*toc, int64, error) {
 		return nil, 0, err
 	}
 	defer f.release()
+	if s.readOnly {
+		return s.loadUnrecovered(id, f.value)
+	}
 	t, err := s.readTOC(id, f.value)
 	if isDamage(err) {
 		s.reportDamage(err)
@@ -79,31 +99,16 @@ func (s *Store) packFile(id tier.ID) (*cached[tier.ID, tier.File], error) {
 // readTOC reads the footer and the first good copy of the TOC. A pack without
 // them is damaged, or was never sealed.
 func (s *Store) readTOC(id tier.ID, file tier.File) (*toc, error) {
-	size, err := file.Size()
+	f, err := readFooter(id, file)
 	if err != nil {
 		return nil, err
 	}
-	if size < packHeaderSize+footerSize || size > maxPackFile {
-		return nil, damagedPack(id.Pack, id.Gen, size, "%d bytes cannot be a sealed pack", size)
-	}
-	var b [footerSize]byte
-	if err := readFull(file, b[:], size-footerSize); err != nil {
-		return nil, err
-	}
-	f, err := parseFooter(b[:], size)
-	if err != nil || f.pack != id.Pack || f.gen != id.Gen {
-		return nil, damagedPack(id.Pack, id.Gen, size-footerSize, "no valid footer")
-	}
-	return s.readTOCCopies(id, file, f)
-}
-
-func (s *Store) readTOCCopies(id tier.ID, file tier.File, f footer) (*toc, error) {
-	b := make([]byte, f.length)
 	for i, off := range []int64{f.toc1, f.toc2} {
-		if err := readFull(file, b, off); err != nil {
+		t, err := readTOCCopy(file, f, off)
+		if err != nil {
 			return nil, err
 		}
-		if t, err := parseTOC(b, f.toc1); err == nil && [32]byte(b[f.length-tocHashSize:]) == f.hash {
+		if t != nil {
 			return t, nil
 		}
 		if i == 0 {
@@ -111,6 +116,39 @@ func (s *Store) readTOCCopies(id tier.ID, file tier.File, f footer) (*toc, error
 		}
 	}
 	return nil, damagedPack(id.Pack, id.Gen, f.toc2, "both tables of contents are damaged")
+}
+
+// readFooter reads the end of a sealed pack.
+func readFooter(id tier.ID, file tier.File) (footer, error) {
+	size, err := file.Size()
+	if err != nil {
+		return footer{}, err
+	}
+	if size < packHeaderSize+footerSize || size > maxPackFile {
+		return footer{}, damagedPack(id.Pack, id.Gen, size, "%d bytes cannot be a sealed pack", size)
+	}
+	var b [footerSize]byte
+	if err := readFull(file, b[:], size-footerSize); err != nil {
+		return footer{}, err
+	}
+	f, err := parseFooter(b[:], size)
+	if err != nil || f.pack != id.Pack || f.gen != id.Gen {
+		return footer{}, damagedPack(id.Pack, id.Gen, size-footerSize, "no valid footer")
+	}
+	return f, nil
+}
+
+// readTOCCopy reads one of the two copies; a damaged one is nil.
+func readTOCCopy(file tier.File, f footer, off int64) (*toc, error) {
+	b := make([]byte, f.length)
+	if err := readFull(file, b, off); err != nil {
+		return nil, err
+	}
+	t, err := parseTOC(b, f.toc1)
+	if err != nil || [32]byte(b[f.length-tocHashSize:]) != f.hash {
+		return nil, nil
+	}
+	return t, nil
 }
 
 // checkHeader refuses a pack of a newer format or another store. A damaged
@@ -145,8 +183,8 @@ func (s *Store) headerDamage(id tier.ID) {
 // is no dedup hit any more.
 func (s *Store) damage(err *DamageError) error {
 	s.count.damaged.Add(1)
-	if err.Slot != noSlot {
-		s.bad.add(MakeAddr(err.Pack, uint16(err.Slot)))
+	if err.Slot != noSlot && s.health.add(MakeAddr(err.Pack, uint16(err.Slot))) {
+		s.saveHealth(err.Pack)
 	}
 	s.opts.Events.damage(err)
 	return err
