@@ -58,7 +58,7 @@ func TestAccessOverTCP(t *testing.T) {
 	open := start(t)
 	closed := start(t, func(o *Options) { o.Config.API.TokenFile = tokenFile(t) })
 	for _, rt := range routes {
-		path := strings.NewReplacer("{session}", "nosuch", "{ref}", "0123456789abcdef", "{name}", "x").Replace(rt.pattern)
+		path := strings.NewReplacer("{session}", "nosuch", "{ref}", "0123456789abcdef", "{name}", "x", "{vm}", "vm1", "{disk}", "vda", "{id}", "nosuch").Replace(rt.pattern)
 		for _, x := range []struct {
 			name        string
 			w           *world

@@ -14,17 +14,14 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/strongroom-backup/strongroom/internal/atomicfile"
+	"github.com/strongroom-backup/strongroom/internal/identity"
 )
 
 const (
-	identityName   = "strongroom.json"
-	identityFormat = 1
-	// identityBytesMax is many times what the file takes.
-	identityBytesMax = 64 << 10
+	identityName = identity.FileName
 	// defaultDomain is the dedup domain of everything; others are for tenants
 	// to come.
 	defaultDomain = 1
-	domainKeyLen  = 32
 	lockName      = "LOCK"
 	tierName      = "tier0"
 )
@@ -32,30 +29,16 @@ const (
 var (
 	// ErrNewerFormat is a data directory that a later version of Strongroom
 	// wrote. Nothing in it has been changed.
-	ErrNewerFormat = errors.New("written by a newer version of Strongroom")
+	ErrNewerFormat = identity.ErrNewer
 	// ErrInUse is a data directory that another server has open.
 	ErrInUse = errors.New("in use by another server")
 )
-
-// identity is strongroom.json: what makes a data directory a store. The domain
-// key keys every hash; without it the store's data cannot be verified or
-// deduplicated against, so a copy lies beside the packs.
-type identity struct {
-	Format    int       `json:"format"`
-	StoreID   string    `json:"store_id"` // 32 hex digits
-	Created   time.Time `json:"created"`
-	Domain    uint32    `json:"domain"`
-	DomainKey string    `json:"domain_key"` // 64 hex digits; secret
-
-	store [16]byte
-	key   [domainKeyLen]byte
-}
 
 // dataDir is an open data directory.
 type dataDir struct {
 	fs   vfs.FS
 	path string
-	id   identity
+	id   identity.Identity
 	lock io.Closer
 	// hasFile and hasCopy say which of the identity's files were there.
 	hasFile, hasCopy bool
@@ -168,11 +151,11 @@ func (d *dataDir) mustBeNew() error {
 	return nil
 }
 
-func newIdentity(now time.Time) identity {
-	id := identity{Format: identityFormat, Created: now.UTC().Truncate(time.Second), Domain: defaultDomain}
-	rand.Read(id.store[:])
-	rand.Read(id.key[:])
-	id.StoreID, id.DomainKey = hex.EncodeToString(id.store[:]), hex.EncodeToString(id.key[:])
+func newIdentity(now time.Time) identity.Identity {
+	id := identity.Identity{Format: identity.Format, Created: now.UTC().Truncate(time.Second), Domain: defaultDomain}
+	rand.Read(id.Store[:])
+	rand.Read(id.Key[:])
+	id.StoreID, id.DomainKey = hex.EncodeToString(id.Store[:]), hex.EncodeToString(id.Key[:])
 	return id
 }
 
@@ -190,35 +173,7 @@ func (d *dataDir) write(name string) error {
 	return nil
 }
 
-func (d *dataDir) read(name string) (identity, error) {
-	text, err := atomicfile.Read(d.fs, d.join(name), identityBytesMax)
-	if err != nil {
-		return identity{}, err
-	}
-	id, err := parseIdentity(text)
-	if err != nil {
-		return id, fmt.Errorf("%s: %w", d.join(name), err)
-	}
-	return id, nil
-}
-
-func parseIdentity(text []byte) (id identity, err error) {
-	if err := json.Unmarshal(text, &id); err != nil {
-		return id, fmt.Errorf("not the identity of a store: %w", err)
-	}
-	if id.Format > identityFormat {
-		return id, fmt.Errorf("data directory of format %d, but this program knows %d: %w; nothing was changed", id.Format, identityFormat, ErrNewerFormat)
-	}
-	if id.Format != identityFormat || id.Domain == 0 || !unhex(id.store[:], id.StoreID) || !unhex(id.key[:], id.DomainKey) {
-		return id, errors.New("the identity of the store is damaged; bring the file back from its copy or from a backup")
-	}
-	return id, nil
-}
-
-func unhex(dst []byte, text string) bool {
-	b, err := hex.DecodeString(text)
-	return err == nil && copy(dst, b) == len(dst) && len(b) == len(dst)
-}
+func (d *dataDir) read(name string) (identity.Identity, error) { return identity.Read(d.fs, d.join(name)) }
 
 // bootID names this boot of the host, so that a session knows whether un-synced
 // writes may be lost.

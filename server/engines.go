@@ -60,7 +60,7 @@ func (e *engines) openTier(clock func() time.Time, log *slog.Logger) (err error)
 	if !e.dir.hasFile {
 		open = tier.CreateDir
 	}
-	if e.tier, err = open(e.dir.fs, e.dir.join(tierName), e.dir.id.store); err != nil {
+	if e.tier, err = open(e.dir.fs, e.dir.join(tierName), e.dir.id.Store); err != nil {
 		return err
 	}
 	e.packs = &packSizes{fs: e.dir.fs, dir: e.dir.join(tierName, "packs"), now: clock}
@@ -79,7 +79,7 @@ func (e *engines) openTier(clock func() time.Time, log *slog.Logger) (err error)
 func (e *engines) openBlocks(c *Config, clock func() time.Time, log *slog.Logger, fatal func(string)) (err error) {
 	e.blocks, err = dedup.Open(dedup.Options{
 		FS: e.dir.fs, Dir: e.dir.join("index"), Tier: e.tier,
-		Key: e.dir.id.key, StoreID: e.dir.id.store, Domain: e.dir.id.Domain,
+		Key: e.dir.id.Key, StoreID: e.dir.id.Store, Domain: e.dir.id.Domain,
 		ReserveBytes:    uint64(c.Store.Reserve),
 		TOCCacheBytes:   int64(c.Store.TOCCache),
 		FrameCacheBytes: int64(c.Store.ReadCache),
@@ -94,7 +94,8 @@ func (e *engines) openBlocks(c *Config, clock func() time.Time, log *slog.Logger
 func (e *engines) openCatalog(c *Config, clock func() time.Time, log *slog.Logger, fatal func(string)) (err error) {
 	e.cat, err = catalog.Open(catalog.Options{
 		FS: e.dir.fs, Dir: e.dir.join("catalog"), MetaDir: e.dir.join(tierName, "meta"),
-		StoreID: e.dir.id.store, Domain: e.dir.id.Domain, RootHash: e.blocks.RootHash,
+		StoreID: e.dir.id.Store, Domain: e.dir.id.Domain, RootHash: e.blocks.RootHash,
+		StoredBytes: e.blocks.StoredBytes,
 		Clock: clock, CacheBytes: int64(c.Store.CatalogCache),
 		Logger: databaseLogger("catalog", log, fatal),
 	})

@@ -363,15 +363,3 @@ func TestNotify(t *testing.T) {
 		}
 	}
 }
-
-func FuzzIdentity(f *testing.F) {
-	f.Add([]byte(`{"format":1,"store_id":"00112233445566778899aabbccddeeff","domain":1,"domain_key":"` + strings.Repeat("ab", 32) + `"}`))
-	f.Add([]byte(`{"format":2}`))
-	f.Add([]byte(`[]`))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		id, err := parseIdentity(text)
-		if err == nil && (id.Format != identityFormat || id.Domain == 0) {
-			t.Fatalf("accepted %q", text)
-		}
-	})
-}
