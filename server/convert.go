@@ -28,6 +28,9 @@ func image(im catalog.Image) api.Image {
 	}
 }
 
+// DescribePoint is a point as the API has it.
+func DescribePoint(p catalog.Point) api.Point { return point(p) }
+
 func point(p catalog.Point) api.Point {
 	out := api.Point{
 		Point: p.ID, VM: p.VM, Time: p.Time, Started: p.Start, Labels: p.Labels, Images: []api.Image{},

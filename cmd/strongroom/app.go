@@ -55,6 +55,7 @@ func newApp(e *env) *cli.App {
 			newServe(e), newConfig(e), newHealth(e), newVersion(e),
 			newBackup(e), newRestore(e), newVM(e), newPoint(e), newTrash(e), newChain(e), newPolicy(e), newPrune(e),
 			newGC(e), newVerify(e), newDamage(e), newUsage(e), newJob(e), newStats(e),
+			newRebuild(e), newExportOffline(e),
 		},
 	}
 	finish(app.Commands)

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/strongroom-backup/strongroom/catalog"
+	"github.com/strongroom-backup/strongroom/dedup"
 	"github.com/strongroom-backup/strongroom/internal/restore"
 	"github.com/strongroom-backup/strongroom/server/api"
 )
@@ -64,14 +66,16 @@ func exitCode(err error) int {
 		return exitOK
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.Is(err, catalog.ErrInvalid):
 		return exitUsage
-	case errors.As(err, &damage):
+	case errors.As(err, &damage), errors.Is(err, dedup.ErrDamaged):
 		return exitDamaged
 	case errors.As(err, &gone):
 		return exitUnreachable
 	case errors.As(err, &refusal):
 		return refusalCode(refusal.Status)
+	case errors.Is(err, catalog.ErrNotFound):
+		return exitNotFound
 	case errors.As(err, &refused), errors.Is(err, fs.ErrExist):
 		return exitRefused
 	}

@@ -12,27 +12,11 @@ import (
 )
 
 func newJob(e *env) *cli.Command {
-	one := func(ask func(*api.Client, *cli.Context, string) (api.Job, error)) func(c *cli.Context, client *api.Client) (api.Job, error) {
-		return func(c *cli.Context, client *api.Client) (api.Job, error) { return ask(client, c, c.Args().First()) }
-	}
-	show := one(func(client *api.Client, c *cli.Context, id string) (api.Job, error) {
-		return client.Job(c.Context, id, 0)
-	})
-	cancel := one(func(client *api.Client, c *cli.Context, id string) (api.Job, error) {
-		return client.CancelJob(c.Context, id)
-	})
-	wait := one(func(client *api.Client, c *cli.Context, id string) (api.Job, error) {
-		j, err := client.Job(c.Context, id, 0)
-		if err != nil {
-			return j, err
-		}
-		return follow(c.Context, e, client, j)
-	})
-	sub := func(name, usage string, action func(*cli.Context, *api.Client) (api.Job, error)) *cli.Command {
+	sub := func(name, usage string, action func(c *cli.Context, client *api.Client, id string) (api.Job, error)) *cli.Command {
 		return &cli.Command{
 			Name: name, Usage: usage, ArgsUsage: "ID", Flags: clientFlags(),
 			Action: func(c *cli.Context) error {
-				return askJob(e, c, 1, 1, func(client *api.Client) (api.Job, error) { return action(c, client) })
+				return askJob(e, c, 1, 1, func(client *api.Client) (api.Job, error) { return action(c, client, c.Args().First()) })
 			},
 		}
 	}
@@ -49,9 +33,19 @@ func newJob(e *env) *cli.Command {
 					return ask(e, c, 0, 0, func(client *api.Client) ([]api.Job, error) { return client.Jobs(c.Context) }, showJobs)
 				},
 			},
-			sub("show", "show a job and its result", show),
-			sub("wait", "wait for the end of a job", wait),
-			sub("cancel", "stop a job; what it did until then stays", cancel),
+			sub("show", "show a job and its result", func(c *cli.Context, client *api.Client, id string) (api.Job, error) {
+				return client.Job(c.Context, id, 0)
+			}),
+			sub("wait", "wait for the end of a job", func(c *cli.Context, client *api.Client, id string) (api.Job, error) {
+				j, err := client.Job(c.Context, id, 0)
+				if err != nil {
+					return j, err
+				}
+				return follow(c.Context, e, client, j)
+			}),
+			sub("cancel", "stop a job; what it did until then stays", func(c *cli.Context, client *api.Client, id string) (api.Job, error) {
+				return client.CancelJob(c.Context, id)
+			}),
 		},
 	}
 }
