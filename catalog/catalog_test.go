@@ -107,7 +107,7 @@ func dumpKeys(t testing.TB, c *Catalog) string {
 		t.Fatal(err)
 	}
 	for ok := it.First(); ok; ok = it.Next() {
-		if bytes.IndexByte([]byte("fwvrxPtdibcCny"), it.Key()[0]) >= 0 {
+		if bytes.IndexByte([]byte("fwvrxPtdibcCnyq"), it.Key()[0]) >= 0 {
 			fmt.Fprintf(&b, "%q %x\n", it.Key(), it.Value())
 		}
 	}

@@ -13,35 +13,22 @@ import (
 )
 
 // moment is what may be found after a crash: the model, or the one that the
-// operation under way makes of it.
+// operation under way makes of it. Removed points are forgotten by then.
 type moment struct {
-	m      *model
-	n      *NewPoint // being committed
-	remove string    // being removed
+	m *model
+	o *op // under way, if any
 }
 
-// after are the models a reopened catalog may show. A commit cut off has a
-// time only the log knows.
+// check tells whether a reopened catalog is one of these.
 func (x *moment) check(c *Catalog) error {
-	err := x.m.check(c)
-	switch {
-	case err == nil:
-		return nil
-	case x.remove != "":
-		return x.m.without(x.remove).check(c)
-	case x.n != nil:
-		p, perr := c.Point(x.n.ID)
-		if perr != nil {
-			return err
-		}
-		next := x.m.with(x.n, p, hashOf(c))
-		mp := next.points[len(next.points)-1]
-		if want := mp.expected(x.n, p.Time); fmt.Sprintf("%+v", p) != fmt.Sprintf("%+v", want) {
-			return fmt.Errorf("after a crash the point is\n%+v, want\n%+v", p, want)
-		}
-		return next.check(c)
+	err := x.m.forgotten().check(c)
+	if err == nil || x.o == nil {
+		return err
 	}
-	return err
+	if nerr := x.o.next(x.m, c).forgotten().check(c); nerr != nil {
+		return fmt.Errorf("neither as before %+v (%w) nor as after it (%w)", x.o, err, nerr)
+	}
+	return nil
 }
 
 // orderRule: nothing reaches the database before the log it comes from is durable.
@@ -89,8 +76,9 @@ func crashHistory(t *testing.T, seed uint64, k uint64) (states []crashState) {
 	o.LogFileBytes = 5000
 	for range 3 {
 		c := mustOpen(t, o)
+		m = m.forgotten()
 		c.commit.app.limit = 300 // chunk records go ahead of their point
-		for range 8 {
+		for range 16 {
 			m = crashStep(t, g, m, c, &now)
 			now.Store(&moment{m: m})
 		}
@@ -102,17 +90,19 @@ func crashHistory(t *testing.T, seed uint64, k uint64) (states []crashState) {
 
 func crashStep(t *testing.T, g *generator, m *model, c *Catalog, now *atomic.Pointer[moment]) *model {
 	t.Helper()
-	if len(m.points) > 0 && g.rng.IntN(4) == 0 {
-		id := m.points[g.rng.IntN(len(m.points))].ID
-		now.Store(&moment{m: m, remove: id})
-		if err := c.Remove(id); err != nil {
-			t.Fatalf("remove: %v", err)
-		}
-		return m.without(id)
+	at := c.o.Clock()
+	o := g.op(m, c, at)
+	want := o.verdict(m, at)
+	if want == nil {
+		now.Store(&moment{m, o})
 	}
-	n := g.point(m, c)
-	now.Store(&moment{m: m, n: &n})
-	return m.with(&n, mustCommit(t, c, n), hashOf(c))
+	if err := o.do(c); !isVerdict(err, want) {
+		t.Fatalf("%+v: %v; want %v", o, err, want)
+	}
+	if want != nil {
+		return m
+	}
+	return o.next(m, c)
 }
 
 // TestCrash opens what crashes leave: committed points are whole and equal,
@@ -207,7 +197,7 @@ func faultyHistory(t *testing.T, what string, fault *crashfs.Fault) (fired bool)
 	m = step(t, g, m, c)
 	fs.Inject(fault)
 	at := &moment{m: m}
-	for i := 0; i < 6; i++ {
+	for range 12 {
 		var err error
 		if at, err = faultyStep(g, at, c); err != nil && at == nil {
 			t.Fatalf("%s: %v", what, err)
@@ -235,38 +225,26 @@ func faultyHistory(t *testing.T, what string, fault *crashfs.Fault) (fired bool)
 
 // faultyStep returns what may be found after it, with the error it met.
 func faultyStep(g *generator, at *moment, c *Catalog) (*moment, error) {
-	m := at.m
-	if len(m.points) > 1 && g.rng.IntN(3) == 0 {
-		id := m.points[0].ID
-		if err := c.Remove(id); err != nil {
-			return &moment{m: m, remove: id}, err
-		}
-		return &moment{m: m.without(id)}, nil
+	now := c.o.Clock()
+	o := g.op(at.m, c, now)
+	for o.verdict(at.m, now) != nil {
+		o = g.op(at.m, c, now)
 	}
-	n := g.point(m, c)
-	p, err := c.Commit(n)
-	if err != nil {
-		return &moment{m: m, n: &n}, err
+	if err := o.do(c); err != nil {
+		return &moment{at.m, o}, err
 	}
-	return &moment{m: m.with(&n, p, hashOf(c))}, nil
+	return &moment{m: o.next(at.m, c)}, nil
 }
 
 func retry(t *testing.T, what string, at *moment, c *Catalog) *moment {
 	t.Helper()
-	if at.remove != "" {
-		if err := c.Remove(at.remove); err != nil {
-			t.Fatalf("%s: again: %v", what, err)
-		}
-		return &moment{m: at.m.without(at.remove)}
-	}
-	if at.n == nil {
+	if at.o == nil {
 		return at
 	}
-	p, err := c.Commit(*at.n)
-	if err != nil {
+	if err := at.o.do(c); err != nil {
 		t.Fatalf("%s: again: %v", what, err)
 	}
-	return &moment{m: at.m.with(at.n, p, hashOf(c))}
+	return &moment{m: at.o.next(at.m, c)}
 }
 
 // fatal is a Logger for a database whose disk fails: it stops the caller for
@@ -294,6 +272,7 @@ func TestDatabaseFault(t *testing.T) {
 		m := step(t, g, newModel(), c)
 		fs.Inject(&crashfs.Fault{Match: func(op crashfs.Op) bool { return op.Kind == kind && isWAL(op.Path) }, Sticky: true})
 		n := g.point(m, c)
+		was := m.forgotten()
 		done := make(chan error, 1)
 		go func() {
 			_, err := c.Commit(n)
@@ -313,7 +292,7 @@ func TestDatabaseFault(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s fault: the committed point after the restart: %v", kind, err)
 		}
-		if err := m.with(&n, p, hashOf(c2)).check(c2); err != nil {
+		if err := was.with(&n, p, hashOf(c2)).check(c2); err != nil {
 			t.Errorf("%s fault: %v", kind, err)
 		}
 		mustClose(t, c2)

@@ -141,6 +141,7 @@ func TestDamagedDatabase(t *testing.T) {
 		m = step(t, g, m, c)
 	}
 	mustClose(t, c)
+	m = m.forgotten()
 	names, err := fs.List("/data/catalog")
 	if err != nil {
 		t.Fatal(err)

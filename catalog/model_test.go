@@ -2,26 +2,28 @@ package catalog
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
-	"testing"
+	"sync"
 	"time"
 
 	"github.com/strongroom-backup/strongroom/dedup"
 )
 
-// model is what a catalog should hold. A model is not changed once made: with
-// and without make new ones.
+// model is what a catalog should hold. A model is not changed once made: what
+// changes it makes a new one.
 type model struct {
-	points  []modelPoint // by commit time
-	removed []string
-	chunks  map[dedup.Hash]*Chunk // as first recorded
+	points   []modelPoint                       // live and in the trash, by commit time
+	pending  map[string]map[string][]dedup.Hash // chunks by disk of points removed and not forgotten
+	removed  []string
+	chunks   map[dedup.Hash]*Chunk // those some image names, as recorded last
+	policies map[string]Policy
 }
 
 type modelPoint struct {
@@ -30,10 +32,31 @@ type modelPoint struct {
 	blobs  map[string][]byte
 }
 
-func newModel() *model { return &model{chunks: map[dedup.Hash]*Chunk{}} }
+func newModel() *model {
+	return &model{pending: map[string]map[string][]dedup.Hash{}, chunks: map[dedup.Hash]*Chunk{}, policies: map[string]Policy{}}
+}
+
+func (m *model) clone() *model {
+	next := &model{removed: slices.Clone(m.removed), pending: maps.Clone(m.pending), chunks: maps.Clone(m.chunks),
+		policies: maps.Clone(m.policies)}
+	for _, p := range m.points {
+		p.Images, p.chunks = slices.Clone(p.Images), maps.Clone(p.chunks)
+		next.points = append(next.points, p)
+	}
+	return next
+}
+
+// find returns nil for a point that is not there.
+func (m *model) find(id string) *modelPoint {
+	i := slices.IndexFunc(m.points, func(p modelPoint) bool { return p.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return &m.points[i]
+}
 
 func (m *model) with(n *NewPoint, p Point, number func(ChunkNo) dedup.Hash) *model {
-	next := &model{points: slices.Clone(m.points), removed: m.removed, chunks: maps.Clone(m.chunks)}
+	next := m.clone()
 	mp := modelPoint{Point: p, chunks: map[string][]dedup.Hash{}, blobs: map[string][]byte{}}
 	images := slices.Clone(n.Images)
 	slices.SortFunc(images, func(a, b NewImage) int { return strings.Compare(a.Disk, b.Disk) })
@@ -60,18 +83,124 @@ func (m *model) with(n *NewPoint, p Point, number func(ChunkNo) dedup.Hash) *mod
 }
 
 func (m *model) without(id string) *model {
-	next := &model{removed: append(slices.Clip(m.removed), id), chunks: m.chunks}
-	for _, p := range m.points {
-		if p.ID != id {
-			next.points = append(next.points, p)
+	next := m.clone()
+	p := *next.find(id)
+	next.removed = append(next.removed, id)
+	next.pending[id] = p.chunks
+	next.points = slices.DeleteFunc(next.points, func(p modelPoint) bool { return p.ID == id })
+	for _, im := range p.Images {
+		next.reparent(p.VM, im.Disk, id, im.Parent)
+	}
+	return next
+}
+
+func (m *model) reparent(vm, disk, from, to string) {
+	for i := range m.points {
+		for j := range m.points[i].Images {
+			if im := &m.points[i].Images[j]; m.points[i].VM == vm && im.Disk == disk && im.Parent == from {
+				im.Parent = to
+			}
 		}
 	}
+}
+
+// forgotten drops removed points, all without ids, and the chunks only they had.
+func (m *model) forgotten(ids ...string) *model {
+	next := m.clone()
+	if ids == nil {
+		clear(next.pending)
+	}
+	for _, id := range ids {
+		delete(next.pending, id)
+	}
+	next.bury()
+	return next
+}
+
+// bury drops chunks no image names.
+func (m *model) bury() {
+	counts := m.counts()
+	maps.DeleteFunc(m.chunks, func(h dedup.Hash, _ *Chunk) bool { return counts[h] == 0 })
+}
+
+// counts are how often images name each chunk.
+func (m *model) counts() map[dedup.Hash]uint64 {
+	counts := map[dedup.Hash]uint64{}
+	add := func(disks map[string][]dedup.Hash) {
+		for _, list := range disks {
+			for _, h := range list {
+				if h != (dedup.Hash{}) {
+					counts[h]++
+				}
+			}
+		}
+	}
+	for _, p := range m.points {
+		add(p.chunks)
+	}
+	for _, disks := range m.pending {
+		add(disks)
+	}
+	return counts
+}
+
+// line are the points from an image back to its ancestor, both included; nil if
+// it is none.
+func (m *model) line(disk, from, ancestor string) (ids []string) {
+	for id := from; id != ""; {
+		ids = append(ids, id)
+		if id == ancestor {
+			return ids
+		}
+		id = m.find(id).image(disk).Parent
+	}
+	return nil
+}
+
+// merged does what Merge says it does; at is when.
+func (m *model) merged(r MergeRequest, at time.Time) *model {
+	next := m.clone()
+	into, from := next.find(r.Into), next.find(r.From)
+	target, top := into.image(r.Disk), from.image(r.Disk)
+	gone := m.line(r.Disk, r.From, r.Into)
+	heir := r.Into
+	if gone != nil {
+		gone = gone[:len(gone)-1]
+		target.Size, target.Root, target.Checkpoint = top.Size, top.Root, top.Checkpoint
+		into.chunks[r.Disk] = from.chunks[r.Disk]
+	} else {
+		gone = m.line(r.Disk, r.Into, r.From)[1:]
+		heir = top.Parent
+		if target.Parent = heir; heir == "" {
+			target.Mode = Full
+		}
+	}
+	target.Merged, target.MergedFrom = at, r.From
+	for _, id := range gone {
+		p := next.find(id)
+		im := p.image(r.Disk)
+		target.WrittenBytes += im.WrittenBytes
+		target.ZeroedBytes += im.ZeroedBytes
+		target.NewBytes += im.NewBytes
+		target.StoredBytes += im.StoredBytes
+		delete(p.chunks, r.Disk)
+		p.Images = slices.DeleteFunc(p.Images, func(im Image) bool { return im.Disk == r.Disk })
+		next.reparent(r.VM, r.Disk, id, heir)
+	}
+	next.points = slices.DeleteFunc(next.points, func(p modelPoint) bool {
+		if len(p.Images) == 0 {
+			next.removed = append(next.removed, p.ID)
+		}
+		return len(p.Images) == 0
+	})
+	next.bury()
 	return next
 }
 
 // expected is the point Commit should have made of n at a time.
 func (p *modelPoint) expected(n *NewPoint, at time.Time) Point {
-	want := Point{ID: n.ID, VM: n.VM, Time: at, Start: n.Start.UTC().Truncate(time.Millisecond), Labels: n.Labels}
+	want := Point{ID: n.ID, VM: n.VM, Time: at, Start: n.Start.UTC().Truncate(time.Millisecond), Labels: n.Labels,
+		Attributes: Attributes{Manual: n.Manual}}
 	for _, im := range n.Images {
 		im.Root = testRoot(im.Size, p.chunks[im.Disk])
 		want.Images = append(want.Images, im.Image)
@@ -85,37 +214,90 @@ func (p *modelPoint) expected(n *NewPoint, at time.Time) Point {
 
 // check compares a catalog with the model.
 func (m *model) check(c *Catalog) error {
+	for _, part := range []func(*Catalog) error{m.checkPoints, m.checkGone, m.checkKeys, m.checkSums, m.checkPolicies, m.checkRefs, m.checkMark} {
+		if err := part(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *model) checkPoints(c *Catalog) error {
 	all, err := c.Points("")
 	if err != nil {
 		return err
 	}
-	if len(all) != len(m.points) {
-		return fmt.Errorf("%d points, want %d", len(all), len(m.points))
+	each := map[string]Point{}
+	err = c.EachPoint("", time.Time{}, func(p *Point) bool { each[p.ID] = *p; return true })
+	if err != nil {
+		return err
+	}
+	if live := m.live(); len(all) != len(live) || len(each) != len(live) {
+		return fmt.Errorf("%d points, %d one by one; want %d", len(all), len(each), len(live))
+	}
+	trash, err := c.TrashList()
+	if err != nil || len(trash) != len(m.points)-len(all) {
+		return fmt.Errorf("%d points in the trash, %w; want %d", len(trash), err, len(m.points)-len(all))
 	}
 	for i := range m.points {
-		if err := m.checkPoint(c, &m.points[i], all[i]); err != nil {
-			return fmt.Errorf("point %s: %w", m.points[i].ID, err)
+		p, listed := &m.points[i], Point{}
+		if !p.Trashed.IsZero() {
+			listed = trash[slices.IndexFunc(trash, func(q Point) bool { return q.ID == p.ID })]
+		} else {
+			listed, all = all[0], all[1:]
+			if !reflect.DeepEqual(listed, each[p.ID]) {
+				return fmt.Errorf("point %s one by one is\n%+v, listed\n%+v", p.ID, each[p.ID], listed)
+			}
+		}
+		if err := m.checkPoint(c, p, listed); err != nil {
+			return fmt.Errorf("point %s: %w", p.ID, err)
 		}
 	}
+	return nil
+}
+
+func (m *model) live() (live []*modelPoint) {
+	for i := range m.points {
+		if m.points[i].Trashed.IsZero() {
+			live = append(live, &m.points[i])
+		}
+	}
+	return live
+}
+
+func (m *model) checkGone(c *Catalog) error {
 	for _, id := range m.removed {
 		if _, err := c.Point(id); !errors.Is(err, ErrNotFound) {
 			return fmt.Errorf("removed point %s: %v", id, err)
 		}
 	}
-	if err := m.checkKeys(c); err != nil {
-		return err
+	ids, err := c.Removed()
+	if want := slices.Sorted(maps.Keys(m.pending)); err != nil || !slices.Equal(ids, want) {
+		return fmt.Errorf("removed %v, %w; want %v", ids, err, want)
 	}
-	return m.checkSums(c)
+	for id, disks := range m.pending {
+		for disk, hashes := range disks {
+			if err := m.checkChunks(c, id, disk, hashes); err != nil {
+				return fmt.Errorf("removed point %s, disk %s: %w", id, disk, err)
+			}
+		}
+	}
+	return nil
 }
 
-// checkKeys wants nothing of removed points to be left.
+// checkKeys wants nothing else to be left of points.
 func (m *model) checkKeys(c *Catalog) error {
-	want := map[byte]int{keyPoint: len(m.points), keyPointVM: len(m.points), keyRemoved: len(m.removed)}
+	live := len(m.live())
+	want := map[byte]int{keyPoint: live, keyTrashed: len(m.points) - live, keyPointVM: len(m.points), keyRemoved: len(m.removed),
+		keyPending: len(m.pending), keyImage: 0, keyBlob: 0, keyChunkHash: len(m.chunks), keyPolicy: len(m.policies)}
 	for _, p := range m.points {
 		want[keyImage] += len(p.chunks)
 		want[keyBlob] += len(p.blobs)
 	}
-	for _, kind := range []byte{keyPoint, keyPointVM, keyRemoved, keyImage, keyBlob} {
+	for _, disks := range m.pending {
+		want[keyImage] += len(disks)
+	}
+	for kind := range want {
 		n := 0
 		if err := scan(c.db, []byte{kind}, func(_, _ []byte) error { n++; return nil }); err != nil {
 			return err
@@ -123,6 +305,72 @@ func (m *model) checkKeys(c *Catalog) error {
 		if n != want[kind] {
 			return fmt.Errorf("%d keys of kind %c, want %d", n, kind, want[kind])
 		}
+	}
+	return nil
+}
+
+func (m *model) checkPolicies(c *Catalog) error {
+	all, err := c.Policies()
+	if err != nil || !reflect.DeepEqual(all, m.policies) {
+		return fmt.Errorf("policies %v, %w; want %v", all, err, m.policies)
+	}
+	for vm, want := range m.policies {
+		if p, err := c.Policy(vm); err != nil || !reflect.DeepEqual(p, want) {
+			return fmt.Errorf("policy of %s: %+v, %w; want %+v", vm, p, err, want)
+		}
+	}
+	return nil
+}
+
+// checkRefs compares the reference counts, all of them.
+func (m *model) checkRefs(c *Catalog) error {
+	want, refs, total := m.counts(), newRefReader(c.db), uint64(0)
+	for h, n := range want {
+		total += n
+		no, err := chunkByHash(c.db, chunkHashKey(h))
+		if err != nil || no == 0 {
+			return fmt.Errorf("chunk %x is number %d, %w", h, no, err)
+		}
+		if got, err := refs.count(no); err != nil || got != n {
+			return fmt.Errorf("chunk %d has %d references, %w; want %d", no, got, err, n)
+		}
+	}
+	err := scan(c.db, []byte{keyRefs}, func(_, value []byte) error {
+		var counts refCounts
+		err := decodeRefs(value, &counts)
+		for _, n := range counts {
+			total -= uint64(n)
+		}
+		if err == nil && counts == (refCounts{}) {
+			err = errors.New("a page of references without any")
+		}
+		return err
+	})
+	if err == nil && total != 0 {
+		err = fmt.Errorf("%d references too few", int64(total))
+	}
+	return err
+}
+
+// checkMark wants the runs of every chunk, each once.
+func (m *model) checkMark(c *Catalog) error {
+	var mu sync.Mutex
+	got := map[Run]int{}
+	stats, err := c.Mark(context.Background(), func(runs []Run) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, r := range runs {
+			got[r]++
+		}
+	})
+	want := map[Run]int{}
+	for _, k := range m.chunks {
+		for _, r := range k.Runs {
+			want[r]++
+		}
+	}
+	if err != nil || !maps.Equal(got, want) || stats.Chunks != int64(len(m.chunks)) || stats.Points != int64(len(m.points)+len(m.pending)) {
+		return fmt.Errorf("marked %d kinds of runs, %+v, %w; want %d of %d chunks", len(got), stats, err, len(want), len(m.chunks))
 	}
 	return nil
 }
@@ -138,8 +386,8 @@ func (m *model) checkPoint(c *Catalog, want *modelPoint, listed Point) error {
 	if !reflect.DeepEqual(got, want.Point) {
 		return fmt.Errorf("%+v; want\n%+v", got, want.Point)
 	}
-	if p, err := c.Resolve(Ref{VM: want.VM, Point: want.Time.Format(time.RFC3339Nano)}); err != nil || p.ID != want.ID {
-		return fmt.Errorf("by its time: %s, %w", p.ID, err)
+	if err := checkResolve(c, want); err != nil {
+		return err
 	}
 	for disk, hashes := range want.chunks {
 		if err := m.checkChunks(c, want.ID, disk, hashes); err != nil {
@@ -150,6 +398,22 @@ func (m *model) checkPoint(c *Catalog, want *modelPoint, listed Point) error {
 		if b, err := c.Blob(want.ID, name); err != nil || !bytes.Equal(b, data) {
 			return fmt.Errorf("blob %s: %d bytes, %w; want %d", name, len(b), err, len(data))
 		}
+	}
+	return nil
+}
+
+// checkResolve wants a point found by its time and id unless it is in the trash.
+func checkResolve(c *Catalog, want *modelPoint) error {
+	byTime, terr := c.Resolve(Ref{VM: want.VM, Point: want.Time.Format(time.RFC3339Nano)})
+	byID, ierr := c.Resolve(Ref{VM: want.VM, Point: want.ID})
+	if want.Trashed.IsZero() {
+		if byTime.ID != want.ID || byID.ID != want.ID {
+			return fmt.Errorf("by its time: %s, %w; by its id: %s, %w", byTime.ID, terr, byID.ID, ierr)
+		}
+		return nil
+	}
+	if byTime.ID == want.ID || !errors.Is(ierr, ErrNotFound) || !strings.Contains(ierr.Error(), "undelete") {
+		return fmt.Errorf("in the trash; by its time: %s, %w; by its id: %s, %w", byTime.ID, terr, byID.ID, ierr)
 	}
 	return nil
 }
@@ -177,8 +441,8 @@ func (m *model) checkChunks(c *Catalog, id, disk string, hashes []dedup.Hash) er
 // checkSums compares summaries and statistics.
 func (m *model) checkSums(c *Catalog) error {
 	sums := map[string]*VM{}
-	for i := range m.points {
-		p := &m.points[i].Point
+	for _, p := range m.live() {
+		p := &p.Point
 		if sums[p.VM] == nil {
 			sums[p.VM] = &VM{Name: p.VM}
 		}
@@ -188,7 +452,7 @@ func (m *model) checkSums(c *Catalog) error {
 	if err != nil || len(vms) != len(sums) {
 		return fmt.Errorf("%d VMs, %w; want %d", len(vms), err, len(sums))
 	}
-	want := Stats{VMs: len(vms)}
+	want := Stats{VMs: len(vms), Trashed: len(m.points) - len(m.live()), Removed: len(m.pending)}
 	for _, v := range vms {
 		if !reflect.DeepEqual(&v, sums[v.Name]) {
 			return fmt.Errorf("%+v, want %+v", v, sums[v.Name])
@@ -207,137 +471,9 @@ func (m *model) checkSums(c *Catalog) error {
 	}
 	got := c.Stats()
 	got = Stats{VMs: got.VMs, Points: got.Points, Images: got.Images, LogicalBytes: got.LogicalBytes,
-		LatestBytes: got.LatestBytes, LastCommits: got.LastCommits}
+		LatestBytes: got.LatestBytes, Trashed: got.Trashed, Removed: got.Removed, LastCommits: got.LastCommits}
 	if !reflect.DeepEqual(got, want) {
 		return fmt.Errorf("statistics %+v, want %+v", got, want)
 	}
 	return nil
-}
-
-// generator makes random points that build on what a model holds.
-type generator struct {
-	rng  *rand.Rand
-	made int
-}
-
-func (g *generator) point(m *model, c *Catalog) NewPoint {
-	g.made++
-	n := NewPoint{ID: testID(g.made), VM: fmt.Sprintf("vm%d", g.rng.IntN(3)),
-		Start: time.UnixMilli(g.rng.Int64N(1 << 40)).Add(time.Duration(g.rng.IntN(1000)))}
-	if g.rng.IntN(2) == 0 {
-		n.Labels = map[string]string{"k": fmt.Sprint(g.made), "job": "nightly"}
-	}
-	for i := range g.rng.IntN(3) {
-		n.Blobs = append(n.Blobs, Blob{fmt.Sprintf("blob%d", i), bytes.Repeat([]byte{byte(g.made)}, g.rng.IntN(2000))})
-	}
-	for _, d := range g.rng.Perm(3)[:1+g.rng.IntN(3)] {
-		n.Images = append(n.Images, g.image(m, c, n.VM, fmt.Sprintf("vd%c", 'a'+d)))
-	}
-	return n
-}
-
-func (g *generator) image(m *model, c *Catalog, vm, disk string) NewImage {
-	im := NewImage{Image: Image{Disk: disk, Mode: Full, WrittenBytes: g.rng.Int64N(1 << 40), NewBytes: int64(g.rng.IntN(9))}}
-	im.Size = int64(1+g.rng.IntN(5))*dedup.ChunkSize - int64(g.rng.IntN(2))*100_000
-	var old []ChunkNo
-	if p, ok, _ := c.Latest(vm, disk); ok && g.rng.IntN(4) > 0 {
-		i := slices.IndexFunc(p.Images, func(im Image) bool { return im.Disk == disk })
-		im.Mode, im.Parent, im.Size, im.Checkpoint = Incremental, p.ID, p.Images[i].Size, "cp-"+p.ID
-		old, _ = c.ChunkList(p.ID, disk)
-	}
-	for i := range chunkCount(im.Size) {
-		im.Chunks = append(im.Chunks, g.chunk(old, int(i), chunkLength(im.Size, int(i))))
-	}
-	return im
-}
-
-func (g *generator) chunk(old []ChunkNo, i int, length uint32) ChunkRef {
-	switch {
-	case old != nil && g.rng.IntN(3) > 0:
-		return ChunkRef{No: old[i]}
-	case g.rng.IntN(5) == 0:
-		return ChunkRef{}
-	}
-	k := testChunk(uint64(g.rng.IntN(60)), randomRuns(g.rng)...)
-	k.Length = length
-	k.Hash[0] = byte(length >> 8) // as with real hashes, the length counts
-	if g.rng.IntN(8) == 0 {
-		k.Runs = nil
-	}
-	return ChunkRef{New: k}
-}
-
-// randomRuns are within the shortest chunk the generator makes.
-func randomRuns(rng *rand.Rand) (runs []Run) {
-	for block := rng.IntN(300); block < 1000; block += 2 + rng.IntN(300) {
-		n := 1 + rng.IntN(min(200, 1000-block))
-		runs = append(runs, Run{uint16(block), uint16(n), dedup.MakeAddr(1+rng.Uint64N(1000), uint16(rng.IntN(8000)))})
-		block += n
-	}
-	if runs == nil {
-		runs = []Run{{0, 1, dedup.MakeAddr(1, 1)}}
-	}
-	return runs
-}
-
-// hashOf looks chunk numbers up for model.with.
-func hashOf(c *Catalog) func(ChunkNo) dedup.Hash {
-	return func(no ChunkNo) dedup.Hash {
-		k, err := c.Chunk(no)
-		if err != nil {
-			return dedup.Hash{0xbb}
-		}
-		return k.Hash
-	}
-}
-
-// TestHistories runs random commits and removals against the model, with
-// restarts and lost databases between.
-func TestHistories(t *testing.T) {
-	for seed := range uint64(20) {
-		g := &generator{rng: rand.New(rand.NewPCG(seed, 1))}
-		fs := newFS()
-		m := newModel()
-		o := testOptions(fs)
-		o.LogFileBytes = int64(1 + g.rng.IntN(50000))
-		o.CacheBytes = int64(1 + g.rng.IntN(20000))
-		for session := range 6 {
-			what := fmt.Sprintf("seed %d, session %d", seed, session)
-			if g.rng.IntN(3) == 0 {
-				if err := fs.RemoveAll(o.Dir); err != nil {
-					t.Fatal(err)
-				}
-			}
-			c := mustOpen(t, o)
-			if err := m.check(c); err != nil {
-				t.Fatalf("%s: after open: %v", what, err)
-			}
-			for range g.rng.IntN(25) {
-				m = step(t, g, m, c)
-			}
-			if err := m.check(c); err != nil {
-				t.Fatalf("%s: %v", what, err)
-			}
-			mustClose(t, c)
-		}
-	}
-}
-
-// step does one random thing.
-func step(t *testing.T, g *generator, m *model, c *Catalog) *model {
-	t.Helper()
-	if len(m.points) > 0 && g.rng.IntN(4) == 0 {
-		id := m.points[g.rng.IntN(len(m.points))].ID
-		if err := c.Remove(id); err != nil {
-			t.Fatalf("remove: %v", err)
-		}
-		return m.without(id)
-	}
-	n := g.point(m, c)
-	p := mustCommit(t, c, n)
-	next := m.with(&n, p, hashOf(c))
-	if want := next.points[len(next.points)-1].expected(&n, p.Time); !reflect.DeepEqual(p, want) {
-		t.Fatalf("committed\n%+v, want\n%+v", p, want)
-	}
-	return next
 }
