@@ -1,5 +1,0 @@
-package catalog
-
-import "errors"
-
-var errUnfinished = errors.New("unfinished")
