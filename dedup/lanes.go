@@ -173,3 +173,22 @@ func (sp *spare) discard(s *Store) error {
 	sp.file = nil
 	return errors.Join(file.Close(), s.tier.Remove(sp.id))
 }
+
+// SealIdle seals the open packs that no writer holds and that have at least so
+// many bytes, and says how many: only a sealed pack can be collected. What is
+// smaller stays open for the next writer. An error leaves the rest open.
+func (s *Store) SealIdle(least int64) (sealed int, err error) {
+	if s.closed.Load() {
+		return 0, ErrClosed
+	}
+	for _, p := range s.pool.drain() {
+		if err != nil || p.usable() != nil || p.size < least {
+			s.pool.give(p)
+			continue
+		}
+		if err = s.seal(p); err == nil {
+			sealed++
+		}
+	}
+	return sealed, err
+}
