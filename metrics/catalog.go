@@ -8,6 +8,7 @@ var (
 	images       = gauge("images", "Images: disks of recovery points.")
 	logicalBytes = gauge("logical_bytes", "Sizes of all images together.")
 	latestBytes  = gauge("latest_bytes", "Sizes of the newest image of every disk together.")
+	removed      = gauge("points_removed_pending", "Points that are gone and whose space nobody has looked at yet.")
 	chunks       = counter("chunk_records_total", "Chunk records made since the store was made.")
 
 	metalogFiles = gauge("metadata_log_files", "Files of the metadata log.")
@@ -28,6 +29,7 @@ func collectCatalog(to sink, s catalog.Stats) {
 	put(to, images, s.Images)
 	put(to, logicalBytes, s.LogicalBytes)
 	put(to, latestBytes, s.LatestBytes)
+	put(to, removed, s.Removed)
 	put(to, chunks, s.Chunks)
 	put(to, metalogFiles, s.LogFiles)
 	put(to, metalogBytes, s.LogBytes)

@@ -19,16 +19,26 @@ var (
 	packFiles    = gauge("pack_files_open", "Pack files kept open for reading.")
 	recentBlocks = gauge("recent_blocks", "Blocks of open packs, found without the index.")
 
-	readCalls   = counter("store_reads_total", "Reads of blocks from the store.")
-	readBlocks  = counter("store_read_blocks_total", "Blocks read from the store, by where they came from: zero or data.", "source")
-	packReads   = counter("pack_reads_total", "Reads of pack files for data.")
-	packRead    = counter("pack_read_bytes_total", "Bytes read from pack files for data.")
-	decoded     = counter("decoded_bytes_total", "Bytes that frames decoded to.")
-	frameHits   = counter("frame_cache_hits_total", "Frames found decoded in the cache.")
-	frameCache  = gauge("frame_cache_bytes", "Memory of the cache of decoded frames.")
-	tocLoads    = counter("toc_loads_total", "Tables of contents read from packs.")
-	tocCache    = gauge("toc_cache_bytes", "Memory of the cache of tables of contents.")
-	damaged     = counter("damaged_blocks_total", "Damaged blocks and pack structures met; they are not served.")
+	readCalls      = counter("store_reads_total", "Reads of blocks from the store.")
+	readBlocks     = counter("store_read_blocks_total", "Blocks read from the store, by where they came from: zero or data.", "source")
+	packReads      = counter("pack_reads_total", "Reads of pack files for data.")
+	packRead       = counter("pack_read_bytes_total", "Bytes read from pack files for data.")
+	decoded        = counter("decoded_bytes_total", "Bytes that frames decoded to.")
+	frameHits      = counter("frame_cache_hits_total", "Frames found decoded in the cache.")
+	frameCache     = gauge("frame_cache_bytes", "Memory of the cache of decoded frames.")
+	tocLoads       = counter("toc_loads_total", "Tables of contents read from packs.")
+	tocCache       = gauge("toc_cache_bytes", "Memory of the cache of tables of contents.")
+	damaged        = counter("damaged_blocks_total", "Damaged blocks and pack structures met; they are not served.")
+	packsRemoved   = counter("packs_removed_total", "Packs removed because nothing in them was alive.")
+	packsCompacted = counter("packs_compacted_total", "Packs written again without what was dead in them.")
+	packsPending   = gauge("pack_files_to_remove", "Pack files out of use that wait for their readers or their grace.")
+	packsVerified  = counter("packs_verified_total", "Verifications of packs.")
+	verifiedBytes  = counter("verified_bytes_total", "Bytes read by verifications.")
+	packsRepaired  = counter("packs_repaired_total", "Packs written again with their damaged blocks replaced.")
+	healedReads    = counter("healed_read_blocks_total", "Damaged blocks that were served from another copy.")
+	damagedNow     = gauge("known_damaged_blocks", "Blocks known to be damaged and not replaced.")
+	lostPacks      = gauge("lost_packs", "Packs that are missing or cannot be read at all.")
+
 	indexErrors = counter("index_errors_total", "Failed look-ups in the block index; what they would have found is stored again.")
 )
 
@@ -58,6 +68,20 @@ func collectDedup(to sink, s dedup.Stats) {
 	put(to, tocCache, s.TOCCacheBytes)
 	put(to, damaged, s.DamagedBlocks)
 	put(to, indexErrors, s.IndexErrors)
+	collectPackCare(to, s)
+}
+
+// collectPackCare is what collections and verifications did to packs.
+func collectPackCare(to sink, s dedup.Stats) {
+	put(to, packsRemoved, s.PacksRemoved)
+	put(to, packsCompacted, s.PacksCompacted)
+	put(to, packsPending, s.PendingRemoval)
+	put(to, packsVerified, s.PacksVerified)
+	put(to, verifiedBytes, s.VerifiedBytes)
+	put(to, packsRepaired, s.PacksRepaired)
+	put(to, healedReads, s.HealedReads)
+	put(to, damagedNow, s.KnownDamaged)
+	put(to, lostPacks, s.LostPacks)
 }
 
 func collectPut(to sink, r dedup.PutResult) {

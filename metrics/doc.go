@@ -5,6 +5,6 @@
 //
 // Names begin with strongroom_; docs/OPERATIONS.md has the table, which a test
 // compares with what is exported. The number of series is bounded: labels have
-// fixed values but for the VM and disk of the last backup, of which
-// lastBackupsMax are shown.
+// fixed values but for VMs and disks: of the last backups lastBackupsMax are shown,
+// and of the figures per VM and disk as many as Sources.Figures has.
 package metrics

@@ -22,6 +22,7 @@ import (
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
 	"github.com/strongroom-backup/strongroom/internal/hist"
+	"github.com/strongroom-backup/strongroom/maintenance"
 	"github.com/strongroom-backup/strongroom/nbd"
 	"github.com/strongroom-backup/strongroom/tier"
 	"github.com/strongroom-backup/strongroom/volume"
@@ -58,8 +59,20 @@ func sources(t *testing.T) Sources {
 		Dedup: func() dedup.Stats {
 			return dedup.Stats{Put: dedup.PutResult{New: 7}, Packs: 5, OpenPacks: 2, SealingPacks: 1, Index: db.Metrics()}
 		},
-		Tier:    func() (tier.Usage, error) { return tier.Usage{Total: 1000, Free: 10}, nil },
-		Packs:   func() int64 { return 123 },
+		Tier: func() (tier.Usage, error) { return tier.Usage{Total: 1000, Free: 10}, nil },
+		Upkeep: func() maintenance.Stats {
+			return maintenance.Stats{GC: maintenance.GCStats{
+				Outcomes: maintenance.Outcomes{Runs: 5, Failures: 1, Cancelled: 1}, LastSuccess: time.UnixMilli(1_800_000_000_500),
+				Phases: map[string]time.Duration{"mark": time.Second},
+			}}
+		},
+		Accounts: func() catalog.AccountStats { return catalog.AccountStats{CatchUp: h.Snapshot()} },
+		Figures: func() Figures {
+			return Figures{
+				Counted: time.UnixMilli(1_800_000_000_500), Held: 1, LongestChain: 3, VMs: []VMFigures{{VM: "vm1", Points: 2}},
+				Disks: []DiskFigures{{VM: "vm1", Disk: "vda", Chain: 3, Usage: Usage{UniqueStored: 7}}},
+			}
+		},
 		Reserve: 5,
 	}
 }
@@ -111,6 +124,11 @@ func TestScrape(t *testing.T) {
 	}
 	if v := got["strongroom_backup_last_success_timestamp_seconds"].GetMetric()[0].Gauge.GetValue(); v != 1_800_000_000.5 {
 		t.Errorf("last backup at %v", v)
+	}
+	for _, m := range got["strongroom_jobs_total"].GetMetric() {
+		if want := map[string]float64{"gcdone": 3, "gcfailed": 1, "gccancelled": 1}[m.Label[0].GetValue()+m.Label[1].GetValue()]; m.Counter.GetValue() != want {
+			t.Errorf("jobs %v, want %v", m, want)
+		}
 	}
 	h := got["strongroom_nbd_request_duration_seconds"].GetMetric()[0].Histogram
 	var top uint64

@@ -13,6 +13,7 @@ import (
 
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
+	"github.com/strongroom-backup/strongroom/maintenance"
 	"github.com/strongroom-backup/strongroom/nbd"
 	"github.com/strongroom-backup/strongroom/tier"
 	"github.com/strongroom-backup/strongroom/volume"
@@ -35,9 +36,13 @@ type Sources struct {
 	Volume  func() volume.Stats
 	Catalog func() catalog.Stats
 	Dedup   func() dedup.Stats
-	Tier    func() (tier.Usage, error)
-	Packs   func() int64 // bytes of all packs
-	Reserve int64        // bytes held back on the tier
+	// Upkeep is the maintenance engine, Accounts the catalog's accounts.
+	Upkeep   func() maintenance.Stats
+	Accounts func() catalog.AccountStats
+	Figures  func() Figures
+	Opened   Opened
+	Tier     func() (tier.Usage, error)
+	Reserve  int64 // bytes held back on the tier
 }
 
 // Describe implements prometheus.Collector.
@@ -60,7 +65,11 @@ func (s Sources) Collect(out chan<- prometheus.Metric) {
 	collectDedup(to, blocks)
 	collectPebble(to, "catalog", cat.Pebble)
 	collectPebble(to, "index", blocks.Index)
-	s.collectTier(to)
+	s.collectTier(to, blocks)
+	collectMaintenance(to, s.Upkeep())
+	collectAccounts(to, s.Accounts())
+	collectFigures(to, s.Figures())
+	collectOpened(to, s.Opened)
 }
 
 // NewHandler answers scrapes: the engines' metrics, the process's and Go's.

@@ -173,7 +173,9 @@ func (d *dataDir) write(name string) error {
 	return nil
 }
 
-func (d *dataDir) read(name string) (identity.Identity, error) { return identity.Read(d.fs, d.join(name)) }
+func (d *dataDir) read(name string) (identity.Identity, error) {
+	return identity.Read(d.fs, d.join(name))
+}
 
 // bootID names this boot of the host, so that a session knows whether un-synced
 // writes may be lost.

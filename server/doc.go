@@ -8,8 +8,8 @@
 //	                 │        │                 │
 //	                 │   backups.go ──fence──▶ exports.go
 //	                 ▼        ▼                 ▼
-//	              catalog   volume.Manager (sessions, images)
-//	                          dedup.Store, tier.Dir
+//	     maintenance.Engine   volume.Manager (sessions, images)
+//	                 └──▶ catalog.Catalog, dedup.Store, tier.Dir
 //
 // # Data directory
 //
@@ -33,10 +33,21 @@
 // is in flight and closes every device, then volume commits. Afterwards the
 // session itself refuses.
 //
+// # Upkeep
+//
+// maintenance.Engine collects, verifies, prunes and keeps chains short, by itself
+// and on request; maintain.go makes it and logs what it tells. Its jobs, and the
+// last that ended, are remembered in jobs.go. figures.go counts now and then what
+// the metrics show per VM and disk. All of this ends before the engines are
+// closed.
+//
+// Rebuild (rebuild.go) is for a directory without a server: it takes LOCK, lets
+// the engines make both databases anew and closes them.
+//
 // # Locks
 //
-// Server.parents is taken before any engine is called, by the opening of a
-// backup (shared) and the removal of a point (alone). Server.mu, exports.mu,
-// packSizes.mu and burst.mu are leaves: nothing is called under them but, in
-// packSizes, the file system. exports.listing is held while the catalog is read.
+// Server.mu, exports.mu, jobs.mu, watchedFS.mu and burst.mu are leaves: nothing
+// is called under them. jobs.asking, one per kind of job, is held while a job
+// that a request asked for begins; the engine calls jobs.began meanwhile.
+// exports.listing is held while the catalog is read.
 package server

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
+	"github.com/strongroom-backup/strongroom/metrics"
 	"github.com/strongroom-backup/strongroom/tier"
 	"github.com/strongroom-backup/strongroom/volume"
 )
@@ -22,7 +24,7 @@ type engines struct {
 	blocks *dedup.Store
 	cat    *catalog.Catalog
 	vols   *volume.Manager
-	packs  *packSizes
+	opened metrics.Opened // how the databases were opened
 }
 
 // openEngines opens everything from the bottom up. On an error what was opened
@@ -63,7 +65,6 @@ func (e *engines) openTier(clock func() time.Time, log *slog.Logger) (err error)
 	if e.tier, err = open(e.dir.fs, e.dir.join(tierName), e.dir.id.Store); err != nil {
 		return err
 	}
-	e.packs = &packSizes{fs: e.dir.fs, dir: e.dir.join(tierName, "packs"), now: clock}
 	written, err := e.dir.settle()
 	switch {
 	case err != nil:
@@ -77,6 +78,10 @@ func (e *engines) openTier(clock func() time.Time, log *slog.Logger) (err error)
 }
 
 func (e *engines) openBlocks(c *Config, clock func() time.Time, log *slog.Logger, fatal func(string)) (err error) {
+	begun, events := time.Now(), dedupEvents(log)
+	e.opened.Index.Rebuilt = e.lacks("index")
+	events.IndexRebuilt = both(events.IndexRebuilt, func(error) { e.opened.Index.Rebuilt = true })
+	defer func() { e.opened.Index.Took = time.Since(begun) }()
 	e.blocks, err = dedup.Open(dedup.Options{
 		FS: e.dir.fs, Dir: e.dir.join("index"), Tier: e.tier,
 		Key: e.dir.id.Key, StoreID: e.dir.id.Store, Domain: e.dir.id.Domain,
@@ -85,21 +90,35 @@ func (e *engines) openBlocks(c *Config, clock func() time.Time, log *slog.Logger
 		FrameCacheBytes: int64(c.Store.ReadCache),
 		IndexCacheBytes: int64(c.Store.IndexCache),
 		Clock:           clock,
-		Events:          dedupEvents(log),
+		Events:          events,
 		Logger:          databaseLogger("index", log, fatal),
 	})
 	return err
 }
 
 func (e *engines) openCatalog(c *Config, clock func() time.Time, log *slog.Logger, fatal func(string)) (err error) {
+	begun := time.Now()
+	e.opened.Catalog.Rebuilt = e.lacks("catalog")
+	defer func() { e.opened.Catalog.Took = time.Since(begun) }()
 	e.cat, err = catalog.Open(catalog.Options{
 		FS: e.dir.fs, Dir: e.dir.join("catalog"), MetaDir: e.dir.join(tierName, "meta"),
 		StoreID: e.dir.id.Store, Domain: e.dir.id.Domain, RootHash: e.blocks.RootHash,
 		StoredBytes: e.blocks.StoredBytes,
-		Clock: clock, CacheBytes: int64(c.Store.CatalogCache),
+		Clock:       clock, CacheBytes: int64(c.Store.CatalogCache),
 		Logger: databaseLogger("catalog", log, fatal),
 	})
 	return err
+}
+
+// lacks reports whether a store that is not new has lost a database.
+func (e *engines) lacks(name string) bool {
+	_, err := e.dir.fs.Stat(e.dir.join(name))
+	return e.dir.hasFile && errors.Is(err, fs.ErrNotExist)
+}
+
+// both calls two hooks.
+func both[T any](a, b func(T)) func(T) {
+	return func(v T) { a(v); b(v) }
 }
 
 func databaseLogger(name string, log *slog.Logger, fatal func(string)) pebble.Logger {

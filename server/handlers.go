@@ -132,7 +132,7 @@ func (s *Server) stats() api.Stats {
 	out := api.Stats{
 		VMs: int64(cat.VMs), Points: int64(cat.Points), Images: int64(cat.Images),
 		LogicalBytes: cat.LogicalBytes, LatestBytes: cat.LatestBytes,
-		StoredBytes: s.engines.packs.total(), Packs: int64(blocks.Packs),
+		StoredBytes: blocks.PackBytes, Packs: int64(blocks.Packs),
 		Sessions: map[string]int64{}, Connections: int64(s.nbd.Stats().ConnectionsOpen),
 		Uptime: s.uptime().Seconds(), WrittenBytes: putBytes(blocks), NewBytes: blocks.Put.NewBytes, PackedBytes: blocks.Put.StoredBytes,
 		ReserveBytes: int64(s.config.Store.Reserve),

@@ -44,6 +44,10 @@ const (
 	// gcEveryMin is how often the accounts may be asked whether to collect.
 	gcEveryMin = time.Second
 
+	// figuresEvery is how old the figures per VM and disk of the metrics may be,
+	// figuresMax how many disks they are counted for.
+	figuresEvery = 2 * time.Minute
+	figuresMax   = 5000
 	// jobsKept is a few weeks of what runs by itself and found something to do.
 	jobsKept = 100
 	// jobWaitMax is how many seconds an answer about a job may be waited for.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -62,6 +63,7 @@ type Server struct {
 	draining bool
 
 	refusals burst
+	figures  atomic.Pointer[metrics.Figures]
 }
 
 // listeners are what the server accepts on; nil where it does not.
@@ -146,14 +148,17 @@ func (s *Server) open(o Options, secrets secrets) (err error) {
 // newMetrics gives the collectors what they read.
 func (s *Server) newMetrics(version string) (http.Handler, error) {
 	return metrics.NewHandler(metrics.Sources{
-		Version: version,
-		NBD:     s.nbd.Stats,
-		Volume:  s.engines.vols.Stats,
-		Catalog: s.engines.cat.Stats,
-		Dedup:   s.engines.blocks.Stats,
-		Tier:    s.engines.tier.Usage,
-		Packs:   s.engines.packs.total,
-		Reserve: int64(s.config.Store.Reserve),
+		Version:  version,
+		NBD:      s.nbd.Stats,
+		Volume:   s.engines.vols.Stats,
+		Catalog:  s.engines.cat.Stats,
+		Dedup:    s.engines.blocks.Stats,
+		Tier:     s.engines.tier.Usage,
+		Upkeep:   s.upkeep.Stats,
+		Accounts: s.engines.cat.AccountStats,
+		Figures:  s.lastFigures,
+		Opened:   s.engines.opened,
+		Reserve:  int64(s.config.Store.Reserve),
 	}, s.log)
 }
 
@@ -178,6 +183,7 @@ func (s *Server) Run(ctx context.Context) error {
 	serveHTTP(api, s.listeners.apiUnix)
 	s.background.Go(s.expireLoop)
 	s.background.Go(s.upkeepLoop)
+	s.background.Go(s.figuresLoop)
 	s.log.Info("serving", keyPath, s.config.Data, "nbd", s.info.NBD.Address, "nbd_socket", s.info.NBD.Socket,
 		"api_socket", s.config.APISocket(), "http", s.HTTPAddress())
 	notify("READY=1")
