@@ -210,16 +210,22 @@ func (c *collecting) settle(context.Context) error {
 }
 
 // audit compares the marks with the accounts, which were counted in another way.
-// A block that an account says is needed and no mark does would be lost: then
-// nothing is swept.
-func (c *collecting) audit(context.Context) error {
-	a, err := c.e.cat.AuditAccounts(c.marks.Live, false)
-	c.result.Audit = a
-	if err != nil {
+// Accounts that are wrong are made anew. If a block is needed by what was counted
+// afresh and not marked all the same, the marks are wrong: nothing is swept.
+func (c *collecting) audit(context.Context) (err error) {
+	cat := c.e.cat
+	c.result.Audit, err = cat.AuditAccounts(c.marks.Live, false)
+	if errors.Is(err, catalog.ErrAccounts) {
 		c.e.count(func(s *Stats) { s.GC.AuditErrors++ })
-		return fmt.Errorf("nothing was freed, since the accounts say that blocks are needed which no point, backup or reader was found to need: %w", err)
+		if _, err := cat.RecountAccounts(); err != nil {
+			return err
+		}
+		c.result.Audit, err = cat.AuditAccounts(c.marks.Live, false)
 	}
-	return nil
+	if errors.Is(err, catalog.ErrAccounts) {
+		err = fmt.Errorf("nothing was freed: points need blocks that were not marked as needed; this is an error in the program, please report it: %w", err)
+	}
+	return err
 }
 
 // sweep frees what is not marked.

@@ -136,26 +136,47 @@ func (e *Engine) Repair(ctx context.Context) (repaired, left int, err error) {
 	return repaired, left, errors.Join(err, e.lookAtDamage(ctx))
 }
 
-func (e *Engine) repair(ctx context.Context) (repaired, left int, err error) {
+// repair tries the packs with damaged blocks, and those of more.
+func (e *Engine) repair(ctx context.Context, more ...uint64) (repaired, left int, err error) {
 	d := &e.damage
 	d.mu.Lock()
 	d.tried, d.committed = e.now(), e.vols.Stats().Committed
 	d.mu.Unlock()
-	var errs []error
 	now := e.damageNow()
-	for _, pack := range now.list() {
+	packs, err := e.repairable(append(now.list(), more...))
+	if err != nil {
+		return 0, 0, err
+	}
+	var errs []error
+	for _, pack := range packs {
 		if err := ctx.Err(); err != nil {
 			return repaired, left, err
 		}
 		r, err := e.blocks.RepairPack(ctx, pack)
 		repaired += r.Repaired
 		left += r.Left
-		if err != nil && !errors.Is(err, dedup.ErrUnknownAddr) {
-			errs = append(errs, fmt.Errorf("pack %d: %w", pack, err))
+		if err != nil && !errors.Is(err, dedup.ErrUnknownAddr) { // else it was collected meanwhile
+			errs = append(errs, err)
 		}
 	}
 	e.count(func(s *Stats) { s.Verify.Repaired += uint64(repaired) })
 	return repaired, left, errors.Join(errs...)
+}
+
+// repairable are those of the packs that can be written anew: neither open nor
+// lost as a whole.
+func (e *Engine) repairable(packs []uint64) (list []uint64, err error) {
+	if len(packs) == 0 {
+		return nil, nil
+	}
+	slices.Sort(packs)
+	err = e.blocks.Packs(func(p dedup.PackInfo) bool {
+		if _, wanted := slices.BinarySearch(packs, p.ID.Pack); wanted && !p.Open && !p.Missing && !p.Unreadable {
+			list = append(list, p.ID.Pack)
+		}
+		return true
+	})
+	return list, err
 }
 
 // lookAtDamage looks for the images that need damaged blocks.

@@ -42,8 +42,10 @@ const (
 	// repairEvery is how often a repair is tried while no backup has brought anything new.
 	repairEvery = time.Hour
 
-	// burst is the most a limiter lets through at once: a whole pack, for callers that ask for one.
-	burst = 64 << 20
+	// minBurst and maxBurst bound what a limiter lets through at once: a block, so that nobody waits
+	// for parts of it; a pack, so that a high rate does not come in lumps larger than that.
+	minBurst = 64 << 10
+	maxBurst = 64 << 20
 	// maxWait is the longest Run sleeps without a look at the clock, which may be set.
 	maxWait = time.Minute
 	// maxChainWalk bounds walks along parents; a longer line is damage.

@@ -12,7 +12,7 @@ func limiter(bytesPerSecond int64) *rate.Limiter {
 	if bytesPerSecond == 0 {
 		return nil
 	}
-	return rate.NewLimiter(rate.Limit(bytesPerSecond), burst)
+	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(min(maxBurst, max(minBurst, bytesPerSecond/4))))
 }
 
 // yield makes background work hold back while clients store data: after every

@@ -23,7 +23,7 @@ type GCStats struct {
 	CondemnedBytes, MovedBytes, FreedBytes int64                    // by all collections
 	ReclaimableBytes                       int64                    // as of the last look
 	PinnedPoints                           int                      // removed, but still needed by readers or backups
-	AuditErrors                            uint64                   // collections that the accounts stopped
+	AuditErrors                            uint64                   // accounts that differed from the marks, and were made anew
 }
 
 // VerifyStats counts verification, the rolling one included.

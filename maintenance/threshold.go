@@ -3,8 +3,6 @@ package maintenance
 import (
 	"context"
 	"time"
-
-	"github.com/strongroom-backup/strongroom/dedup"
 )
 
 // Reclaimable is how many bytes of packs no point and no open backup needs, by
@@ -19,13 +17,7 @@ func (e *Engine) reclaimable() (free, total int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	err = e.blocks.Packs(func(p dedup.PackInfo) bool {
-		total += p.Bytes
-		return true
-	})
-	if err != nil {
-		return 0, 0, err
-	}
+	total = e.blocks.Stats().PackBytes
 	return max(0, total-u.Stored-e.vols.Stats().OpenStoredBytes), total, nil
 }
 

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
 )
@@ -139,11 +137,12 @@ func (e *Engine) verify(ctx context.Context, r *run, packs []dedup.PackInfo, ski
 		r.end(err)
 	}()
 	r.phase("verify")
-	if err = e.readPacks(ctx, r, packs, &res, publish); err != nil {
+	ill, err := e.readPacks(ctx, r, packs, &res, publish)
+	if err != nil {
 		return res, fmt.Errorf("verify packs: %w", err)
 	}
 	r.phase("repair")
-	repaired, _, err := e.repair(ctx)
+	repaired, _, err := e.repair(ctx, ill...)
 	res.Repaired = int64(repaired)
 	if err != nil {
 		return res, fmt.Errorf("repair packs: %w", err)
@@ -156,33 +155,34 @@ func (e *Engine) verify(ctx context.Context, r *run, packs []dedup.PackInfo, ski
 	return res, nil
 }
 
-// readPacks verifies packs one after the other.
-func (e *Engine) readPacks(ctx context.Context, r *run, packs []dedup.PackInfo, res *VerifyResult, publish func()) error {
+// readPacks verifies packs one after the other. It returns those that something
+// is wrong with.
+func (e *Engine) readPacks(ctx context.Context, r *run, packs []dedup.PackInfo, res *VerifyResult, publish func()) (ill []uint64, err error) {
 	var total, done int64
 	for _, p := range packs {
 		total += p.Bytes
 	}
 	l := limiter(e.config.Scrub.Rate)
 	for _, p := range packs {
-		if err := e.readPack(ctx, p.ID.Pack, l, res); err != nil {
-			return err
+		v, err := e.blocks.VerifyPack(ctx, p.ID.Pack, l)
+		switch {
+		case errors.Is(err, dedup.ErrUnknownAddr): // collected meanwhile
+		case err != nil:
+			return ill, err
+		default:
+			res.add(&v)
+			if !v.Whole {
+				ill = append(ill, p.ID.Pack)
+			}
 		}
 		done += p.Bytes
 		r.progress(done, total)
 		publish()
 	}
-	return nil
+	return ill, nil
 }
 
-// readPack verifies a pack. One that a collection has removed meanwhile is fine.
-func (e *Engine) readPack(ctx context.Context, pack uint64, l *rate.Limiter, res *VerifyResult) error {
-	v, err := e.blocks.VerifyPack(ctx, pack, l)
-	if err != nil {
-		if errors.Is(err, dedup.ErrUnknownAddr) {
-			return nil
-		}
-		return err
-	}
+func (res *VerifyResult) add(v *dedup.VerifyResult) {
 	res.Packs++
 	res.Bytes += v.Bytes
 	res.Blocks += int64(v.Blocks)
@@ -190,7 +190,6 @@ func (e *Engine) readPack(ctx context.Context, pack uint64, l *rate.Limiter, res
 	if v.Unreadable != nil {
 		res.DamagedPacks++
 	}
-	return nil
 }
 
 // verified counts a verification.
