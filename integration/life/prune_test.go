@@ -1,0 +1,100 @@
+package life
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/strongroom-backup/strongroom/catalog"
+	"github.com/strongroom-backup/strongroom/catalog/retention"
+	"github.com/strongroom-backup/strongroom/maintenance"
+)
+
+// prune applies keep rules, first as a dry run.
+func (h *history) prune() error {
+	if len(h.points.live()) < 4 {
+		return nil
+	}
+	keep := retention.Keep{Last: h.rng.IntN(3), Hourly: h.rng.IntN(4), Daily: h.rng.IntN(4), Weekly: h.rng.IntN(2)}
+	h.note("prune by %+v", keep)
+	request := maintenance.PruneRequest{VM: h.vm, Keep: &keep, DryRun: true}
+	dry, err := h.w.maint.Prune(context.Background(), request)
+	if err != nil {
+		return fmt.Errorf("dry run of a prune: %w", err)
+	}
+	if err := h.comparePrune(&keep, &dry); err != nil {
+		return err
+	}
+	request.DryRun = false
+	r, err := h.w.maint.Prune(context.Background(), request)
+	if errors.Is(err, maintenance.ErrBusy) && h.s.concurrent {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("prune: %w", err)
+	}
+	if !h.s.concurrent { // the clock stands still
+		if err := h.comparePrune(&keep, &r); err != nil {
+			return err
+		}
+	}
+	for _, p := range r.Points {
+		switch {
+		case p.Keep:
+		case p.Err == nil:
+			h.note("%s is pruned", p.Point)
+			h.discard(p.Point, false)
+		default:
+			return fmt.Errorf("prune: point %s: %w", p.Point, p.Err)
+		}
+	}
+	return nil
+}
+
+// comparePrune holds a prune's decisions against the rules applied to the model.
+func (h *history) comparePrune(keep *retention.Keep, r *maintenance.PruneResult) error {
+	live := h.points.live()
+	if len(r.Points) != len(live) {
+		return fmt.Errorf("prune looks at %d points, want %d", len(r.Points), len(live))
+	}
+	list := make([]retention.Point, len(live))
+	for i, p := range live {
+		got, err := h.w.cat.Point(p.id)
+		if err != nil {
+			return err
+		}
+		list[i] = retention.Point{ID: p.id, Time: got.Time}
+		if p.manual || p.protected(h.c.now()) || h.inUse(p.id) {
+			list[i].Exempt = "it must stay"
+		}
+	}
+	for i, want := range retention.Evaluate(list, *keep, nil) {
+		got := r.Points[i]
+		strict := h.s.settings.StrictChains && got.Keep && !want.Keep
+		if got.Point != want.ID || got.Keep != want.Keep && !strict || got.Reason == "" {
+			return fmt.Errorf("prune by %+v: %+v, want %+v", keep, got, want)
+		}
+	}
+	return nil
+}
+
+// same reports what differs between a point and the model's idea of it.
+func same(got *catalog.Point, want *point) error {
+	switch {
+	case got.ID != want.id || got.VM != want.vm:
+		return fmt.Errorf("point %s of VM %s, want %s of %s", got.ID, got.VM, want.id, want.vm)
+	case got.Manual != want.manual, got.Hold != want.hold, !got.LockedUntil.Equal(want.locked):
+		return fmt.Errorf("point %s: %+v, want %+v", got.ID, got.Attributes, want)
+	case got.Trashed.IsZero() == want.trashed, !got.Purge.Equal(want.purge):
+		return fmt.Errorf("point %s: in the trash since %v until %v, want %v until %v", got.ID, got.Trashed, got.Purge, want.trashed, want.purge)
+	case len(got.Images) != len(want.images):
+		return fmt.Errorf("point %s has %d images, want %d", got.ID, len(got.Images), len(want.images))
+	}
+	for _, im := range got.Images {
+		w, ok := want.images[im.Disk]
+		if !ok || im.Parent != w.parent || im.Size != w.size {
+			return fmt.Errorf("point %s, disk %s: parent %q, %d bytes, want %q, %d", got.ID, im.Disk, im.Parent, im.Size, w.parent, w.size)
+		}
+	}
+	return nil
+}
