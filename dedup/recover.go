@@ -23,6 +23,9 @@ func (s *Store) recover() error {
 	if err := s.loadHealth(); err != nil {
 		return fmt.Errorf("block index: %w", err)
 	}
+	if err := s.tier.Settle(); err != nil {
+		return err
+	}
 	ids, err := s.countingPacks(true)
 	if err != nil {
 		return err

@@ -151,6 +151,20 @@ func opened(id ID, f vfs.File, err error) (File, error) {
 	return dirFile{f}, nil
 }
 
+// Settle implements Store.
+func (d *Dir) Settle() error {
+	groups, err := d.fs.List(d.packs())
+	if err != nil {
+		return fmt.Errorf("list packs of tier %s: %w", d.dir, err)
+	}
+	for _, g := range append(groups, "") {
+		if err := atomicfile.SyncDir(d.fs, d.fs.PathJoin(d.packs(), g)); err != nil {
+			return fmt.Errorf("settle tier %s: %w", d.dir, err)
+		}
+	}
+	return nil
+}
+
 // List implements Store. Names that are not packs are passed over.
 func (d *Dir) List() ([]ID, error) {
 	groups, err := d.fs.List(d.packs())

@@ -93,3 +93,42 @@ func TestNamesSurvivePowerCut(t *testing.T) {
 		}
 	}
 }
+
+// TestSettle makes durable what a process that died left un-synced.
+func TestSettle(t *testing.T) {
+	fs := crashfs.New()
+	d, err := tier.CreateDir(fs, "/t", [16]byte{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := tier.ID{Pack: 5, Gen: 1}
+	f, err := d.Create(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if err := fs.Remove("/t/packs/0000000/0000000005.g1.pack"); err != nil {
+		t.Fatal(err)
+	}
+	list := func(fs *crashfs.FS) []tier.ID {
+		t.Helper()
+		d, err := tier.OpenDir(fs, "/t", [16]byte{1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids, err := d.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ids
+	}
+	if ids := list(fs.Crash(nil, crashfs.LoseAll)); len(ids) != 1 {
+		t.Errorf("packs %v after a power cut: the test shows nothing", ids)
+	}
+	if err := d.Settle(); err != nil {
+		t.Fatal(err)
+	}
+	if ids := list(fs.Crash(nil, crashfs.LoseAll)); len(ids) != 0 {
+		t.Errorf("packs %v came back after Settle", ids)
+	}
+}

@@ -54,6 +54,11 @@ type Store interface {
 	Open(id ID) (File, error)
 	// Reopen opens an existing pack for reading and writing.
 	Reopen(id ID) (File, error)
+	// Settle makes durable what List shows. A process that died between
+	// making or removing a pack and the sync of that leaves names that the
+	// next power cut may take, or bring back: who opens a tier for writing
+	// calls it before he believes a listing.
+	Settle() error
 	// List names every pack, in no order.
 	List() ([]ID, error)
 	// Remove forgets a pack and its note, durably.
