@@ -111,8 +111,12 @@ func (f *badFinder) images(ctx context.Context, snap *pebble.Snapshot) (found []
 	return found, err
 }
 
-// blocks counts the bad blocks in count consecutive chunks from first on.
+// blocks counts the bad blocks in count consecutive chunks from first on, or in
+// chunks of zeros if first is 0.
 func (f *badFinder) blocks(first ChunkNo, count uint64) (n int64) {
+	if first == 0 {
+		return 0
+	}
 	i, _ := slices.BinarySearchFunc(f.chunks, first, func(c badChunk, no ChunkNo) int { return cmp.Compare(c.no, no) })
 	for ; i < len(f.chunks) && uint64(f.chunks[i].no-first) < count; i++ {
 		n += f.chunks[i].blocks
