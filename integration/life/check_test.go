@@ -25,7 +25,8 @@ func (h *history) is(want points) error {
 		return err
 	}
 	if n := len(want.live()); n != len(live) || len(want)-n != len(trash) {
-		return fmt.Errorf("VM %s has %d points and %d in the trash, want %d and %d", h.vm, len(live), len(trash), n, len(want)-n)
+		return fmt.Errorf("VM %s has %d points and %d in the trash, want %d and %d%s", h.vm, len(live), len(trash), n, len(want)-n,
+			listDifference(append(live, trash...), want))
 	}
 	for i, p := range want.live() {
 		if err := same(&live[i], p); err != nil {
@@ -42,6 +43,21 @@ func (h *history) is(want points) error {
 		}
 	}
 	return nil
+}
+
+// listDifference names the points of one list that are not in the other.
+func listDifference(got []catalog.Point, want points) (s string) {
+	for _, p := range want {
+		if !slices.ContainsFunc(got, func(g catalog.Point) bool { return g.ID == p.id }) {
+			s += "; " + p.id + " is missing"
+		}
+	}
+	for i := range got {
+		if want.find(got[i].ID) == nil {
+			s += "; " + got[i].ID + " should not be there"
+		}
+	}
+	return s
 }
 
 func (h *history) trash() (mine []catalog.Point, err error) {

@@ -224,9 +224,13 @@ func (h *history) discard(id string, now bool) {
 		h.remove(id)
 		return
 	}
-	h.points = h.points.with(id, func(p *point) {
-		p.trashed, p.purge = true, h.c.now().Add(h.s.settings.TrashKeep)
-	})
+	purge := h.c.now().Add(h.s.settings.TrashKeep)
+	if h.s.concurrent { // somebody else has moved the clock
+		if got, err := h.w.cat.Point(id); err == nil {
+			purge = got.Purge
+		}
+	}
+	h.points = h.points.with(id, func(p *point) { p.trashed, p.purge = true, purge })
 }
 
 func (h *history) remove(id string) {
@@ -428,8 +432,14 @@ func (h *history) readPoint() error {
 func (h *history) checkPoint(p *point) error {
 	for name, want := range p.images {
 		im, err := h.w.vols.OpenImage(p.id, name)
+		if p.trashed && errors.Is(err, catalog.ErrNotFound) {
+			continue // not before it is undeleted
+		}
 		if err != nil {
 			return fmt.Errorf("open point %s: %w", p.id, err)
+		}
+		if p.trashed {
+			return errors.Join(fmt.Errorf("point %s is in the trash and can be opened", p.id), im.Close())
 		}
 		if err := errors.Join(want.check(im), im.Close()); err != nil {
 			return fmt.Errorf("point %s, disk %s: %w", p.id, name, err)
@@ -440,7 +450,7 @@ func (h *history) checkPoint(p *point) error {
 
 func (h *history) openImage() error {
 	p := h.anyPoint()
-	if p == nil || len(h.readers) >= 3 {
+	if p == nil || p.trashed || len(h.readers) >= 3 {
 		return nil
 	}
 	for name, want := range p.images {

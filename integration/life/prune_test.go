@@ -22,8 +22,12 @@ func (h *history) prune() error {
 	if err != nil {
 		return fmt.Errorf("dry run of a prune: %w", err)
 	}
-	if err := h.comparePrune(&keep, &dry); err != nil {
-		return err
+	want, err := h.decidePrune(&keep)
+	if err == nil {
+		err = h.comparePrune(want, &dry)
+	}
+	if err != nil {
+		return fmt.Errorf("dry run by %+v: %w", keep, err)
 	}
 	request.DryRun = false
 	r, err := h.w.maint.Prune(context.Background(), request)
@@ -34,8 +38,8 @@ func (h *history) prune() error {
 		return fmt.Errorf("prune: %w", err)
 	}
 	if !h.s.concurrent { // the clock stands still
-		if err := h.comparePrune(&keep, &r); err != nil {
-			return err
+		if err := h.comparePrune(want, &r); err != nil {
+			return fmt.Errorf("prune by %+v: %w", keep, err)
 		}
 	}
 	for _, p := range r.Points {
@@ -51,28 +55,33 @@ func (h *history) prune() error {
 	return nil
 }
 
-// comparePrune holds a prune's decisions against the rules applied to the model.
-func (h *history) comparePrune(keep *retention.Keep, r *maintenance.PruneResult) error {
-	live := h.points.live()
-	if len(r.Points) != len(live) {
-		return fmt.Errorf("prune looks at %d points, want %d", len(r.Points), len(live))
-	}
-	list := make([]retention.Point, len(live))
-	for i, p := range live {
+// decidePrune applies the rules to the model.
+func (h *history) decidePrune(keep *retention.Keep) ([]retention.Verdict, error) {
+	var list []retention.Point
+	for _, p := range h.points.live() {
 		got, err := h.w.cat.Point(p.id)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		list[i] = retention.Point{ID: p.id, Time: got.Time}
+		rp := retention.Point{ID: p.id, Time: got.Time}
 		if p.manual || p.protected(h.c.now()) || h.inUse(p.id) {
-			list[i].Exempt = "it must stay"
+			rp.Exempt = "it must stay"
 		}
+		list = append(list, rp)
 	}
-	for i, want := range retention.Evaluate(list, *keep, nil) {
+	return retention.Evaluate(list, *keep, nil), nil
+}
+
+// comparePrune holds a prune's decisions against the model's.
+func (h *history) comparePrune(want []retention.Verdict, r *maintenance.PruneResult) error {
+	if len(r.Points) != len(want) {
+		return fmt.Errorf("it looks at %d points, want %d", len(r.Points), len(want))
+	}
+	for i, w := range want {
 		got := r.Points[i]
-		strict := h.s.settings.StrictChains && got.Keep && !want.Keep
-		if got.Point != want.ID || got.Keep != want.Keep && !strict || got.Reason == "" {
-			return fmt.Errorf("prune by %+v: %+v, want %+v", keep, got, want)
+		strict := h.s.settings.StrictChains && got.Keep && !w.Keep
+		if got.Point != w.ID || got.Keep != w.Keep && !strict || got.Reason == "" {
+			return fmt.Errorf("%+v, want %+v", got, w)
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -206,9 +207,14 @@ func (r *run) abandon(left *crashfs.FS, power bool) {
 
 // reopened opens the engine and compares everything with the model.
 func (r *run) reopened(power bool) error {
-	if err := r.openAnyhow(power); err != nil {
+	again, err := r.openAnyhow()
+	if err != nil {
 		return err
 	}
+	return r.revive(power || again)
+}
+
+func (r *run) revive(power bool) error {
 	for _, h := range r.hs {
 		if err := h.revive(power); err != nil {
 			return err
@@ -220,24 +226,26 @@ func (r *run) reopened(power bool) error {
 	return nil
 }
 
-// openAnyhow opens the engine, once in a while with another crash on the way.
-func (r *run) openAnyhow(power bool) error {
+// openAnyhow opens the engine, once in a while with another crash on the way,
+// and reports whether the power failed then.
+func (r *run) openAnyhow() (power bool, err error) {
 	if r.rng.IntN(5) > 0 {
-		return r.open()
+		return false, r.open()
 	}
 	at := r.crashAt(r.fs, 80)
 	if err := r.open(); err != nil {
-		return err
+		return false, err
 	}
-	left, cut := at()
-	r.note("while it opens, %s", cut)
-	r.abandon(left, cut != "the process dies")
-	return r.openAnyhow(power)
+	left, power, what := at()
+	r.note("while it opens, %s", what)
+	r.abandon(left, power)
+	again, err := r.openAnyhow()
+	return power || again, err
 }
 
 // crashAt takes the state of a file system at one of its next operations, or as
 // it is when the function it returns is called, if there were not so many.
-func (r *run) crashAt(fs *crashfs.FS, within uint64) func() (*crashfs.FS, string) {
+func (r *run) crashAt(fs *crashfs.FS, within uint64) func() (left *crashfs.FS, power bool, what string) {
 	var left *crashfs.FS
 	over := false
 	p, rng := r.profile(), rand.New(rand.NewPCG(r.rng.Uint64(), 7))
@@ -258,14 +266,14 @@ func (r *run) crashAt(fs *crashfs.FS, within uint64) func() (*crashfs.FS, string
 			take(at)
 		}
 	})
-	return func() (*crashfs.FS, string) {
+	return func() (*crashfs.FS, bool, string) {
 		fs.At(func(at *crashfs.Instant) {
 			over = true
 			if left == nil {
 				take(at)
 			}
 		})
-		return left, what
+		return left, power, what
 	}
 }
 
@@ -275,33 +283,25 @@ func (r *run) crashDuring() error {
 	h := r.hs[r.rng.IntN(len(r.hs))]
 	o := r.crashable(h)
 	r.note("crash during: %s", o.name)
-	before, sessions := h.points, h.cloneSessions()
+	before, gone, sessions := h.points, slices.Clone(h.gone), h.cloneSessions()
 	at := r.crashAt(r.fs, []uint64{5, 30, 100}[r.rng.IntN(3)])
 	if err := o.do(h); err != nil {
 		return err
 	}
-	left, what := at()
-	power := what != "the process dies"
+	left, power, what := at()
 	after := h.points
-	h.points, h.gone = before, h.gone[:len(h.gone):len(h.gone)]
+	h.points, h.gone = before, gone
 	r.note("%s in the middle", what)
 	r.abandon(left, power)
-	if err := r.openAnyhow(power); err != nil {
+	again, err := r.openAnyhow()
+	if err != nil {
 		return err
 	}
 	h.sessions = sessions
 	if err := h.decide(before, after, o.partly); err != nil {
 		return fmt.Errorf("crash during %s: %w", o.name, err)
 	}
-	for _, h := range r.hs {
-		if err := h.revive(power); err != nil {
-			return err
-		}
-		if err := h.check(2); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.revive(power || again)
 }
 
 // crashable is an operation that a crash may come into.
@@ -337,19 +337,20 @@ func (r *run) checkAll() error {
 	return nil
 }
 
-// undeleteAll brings back what is in the trash of the first VM.
+// undeleteAll brings back what is in the trash, but for one point.
 func (r *run) undeleteAll() error {
-	h := r.hs[0]
-	for _, p := range h.points {
-		if !p.trashed {
-			continue
-		}
-		if _, err := r.w.maint.Undelete(p.id); err != nil {
-			return fmt.Errorf("undelete: %w", err)
-		}
-		h.points = h.points.with(p.id, func(p *point) { p.trashed, p.purge = false, time.Time{} })
-		if err := h.checkPoint(h.points.find(p.id)); err != nil {
-			return fmt.Errorf("undeleted: %w", err)
+	for _, h := range r.hs {
+		for i, p := range h.points {
+			if !p.trashed || i == len(h.points)/2 {
+				continue
+			}
+			if _, err := r.w.maint.Undelete(p.id); err != nil {
+				return fmt.Errorf("undelete: %w", err)
+			}
+			h.points = h.points.with(p.id, func(p *point) { p.trashed, p.purge = false, time.Time{} })
+			if err := h.checkPoint(h.points.find(p.id)); err != nil {
+				return fmt.Errorf("undeleted: %w", err)
+			}
 		}
 	}
 	return nil
