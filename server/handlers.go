@@ -11,32 +11,6 @@ import (
 	"github.com/strongroom-backup/strongroom/server/api"
 )
 
-// health is the server's opinion of itself.
-func (s *Server) health() api.Health {
-	s.mu.Lock()
-	draining := s.draining
-	s.mu.Unlock()
-	if draining {
-		return api.Health{Status: "draining"}
-	}
-	if err := s.engines.cat.Err(); err != nil {
-		return api.Health{Status: "failed", Reason: err.Error()}
-	}
-	return api.Health{Status: "ok"}
-}
-
-func (s *Server) getHealth(http.ResponseWriter, *http.Request) (any, error) {
-	h := s.health()
-	if h.Status != "ok" {
-		message := "the server is " + h.Status
-		if h.Reason != "" {
-			message += ": " + h.Reason
-		}
-		return nil, &api.Error{Status: http.StatusServiceUnavailable, Message: message}
-	}
-	return h, nil
-}
-
 func (s *Server) getMetrics(w http.ResponseWriter, r *http.Request) (any, error) {
 	s.metrics.ServeHTTP(w, r)
 	return nil, nil

@@ -64,7 +64,7 @@ func (s *Server) getGC(http.ResponseWriter, *http.Request) (any, error) {
 	st := s.upkeep.Stats()
 	return api.GCStatus{
 		Running: jobOrNil(running), Last: jobOrNil(last), LastSuccess: st.GC.LastSuccess, ReclaimableBytes: reclaimable,
-		TrashPoints: int64(st.Trash.Points), TrashBytes: st.Trash.Bytes,
+		PendingPoints: int64(s.engines.cat.Stats().Removed), TrashPoints: int64(st.Trash.Points), TrashBytes: st.Trash.Bytes,
 	}, nil
 }
 

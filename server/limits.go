@@ -48,6 +48,9 @@ const (
 	// figuresMax how many disks they are counted for.
 	figuresEvery = 2 * time.Minute
 	figuresMax   = 5000
+	// scrubLateShare calls the verification late when a pack is older than the
+	// target by a tenth of it.
+	scrubLateShare = 10
 	// jobsKept is a few weeks of what runs by itself and found something to do.
 	jobsKept = 100
 	// jobWaitMax is how many seconds an answer about a job may be waited for.

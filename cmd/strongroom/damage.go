@@ -1,13 +1,11 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/strongroom-backup/strongroom/internal/restore"
 	"github.com/strongroom-backup/strongroom/server/api"
 )
 
@@ -24,7 +22,7 @@ func newDamage(e *env) *cli.Command {
 			err := ask(e, c, 0, 0, func(client *api.Client) (api.DamageReport, error) {
 				d, err := client.Damage(c.Context)
 				if len(d.Packs) > 0 {
-					found = &restore.DamageError{Err: errors.New("stored data is damaged")}
+					found = &damagedError{"stored data is damaged"}
 				}
 				return d, err
 			}, showDamage)

@@ -54,6 +54,13 @@ type refusedError struct{ error }
 
 func (e *refusedError) Unwrap() error { return e.error }
 
+// damagedError is damage that was looked for and found.
+type damagedError struct{ text string }
+
+func (e *damagedError) Error() string { return e.text }
+
+func (e *damagedError) Unwrap() error { return dedup.ErrDamaged }
+
 // exitCode sorts errors into the exit codes.
 func exitCode(err error) int {
 	var usage *usageError

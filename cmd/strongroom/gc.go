@@ -43,7 +43,8 @@ func newGC(e *env) *cli.Command {
 func showGCStatus(w io.Writer, s api.GCStatus) error {
 	if err := fields(w,
 		"reclaimable", units.Human(s.ReclaimableBytes),
-		"trash", fmt.Sprintf("%d points, %s", s.TrashPoints, units.Human(s.TrashBytes)),
+		"waiting", waiting(s.PendingPoints),
+		"trash", fmt.Sprintf("%s, %s", plural(s.TrashPoints, "point"), units.Human(s.TrashBytes)),
 		"last success", when(s.LastSuccess)); err != nil {
 		return err
 	}
@@ -61,6 +62,14 @@ func showGCStatus(w io.Writer, s api.GCStatus) error {
 	return nil
 }
 
+// waiting tells of points whose space is not counted yet.
+func waiting(points int64) string {
+	if points == 0 {
+		return ""
+	}
+	return plural(points, "point") + " removed since the last look, or still read"
+}
+
 func showCollected(w io.Writer, r api.GCResult) error {
 	var phases []string
 	for _, p := range r.Phases {
@@ -70,16 +79,16 @@ func showCollected(w io.Writer, r api.GCResult) error {
 		"purged", plural(r.Purged, "point"),
 		"forgotten", plural(r.Forgotten, "point"),
 		"still needed", strings.Join(r.Pinned, " "),
-		"marked", fmt.Sprintf("%d points, %d chunks", r.Points, r.Chunks),
-		"looked at", fmt.Sprintf("%d packs: %s live, %s dead", r.Packs, units.Human(r.LiveBytes), units.Human(r.DeadBytes)),
-		"condemned", fmt.Sprintf("%s in %d packs", units.Human(r.CondemnedBytes), r.Victims),
+		"marked", plural(r.Points, "point")+", "+plural(r.Chunks, "chunk"),
+		"looked at", fmt.Sprintf("%s: %s live, %s dead", plural(r.Packs, "pack"), units.Human(r.LiveBytes), units.Human(r.DeadBytes)),
+		"condemned", units.Human(r.CondemnedBytes)+" in "+plural(r.Victims, "pack"),
 		"moved", units.Human(r.MovedBytes),
 		"freed", units.Human(r.FreedBytes),
 		"phases", strings.Join(phases, ", "),
 	)
 }
 
-func plural(n int, of string) string {
+func plural[N int | int64](n N, of string) string {
 	if n == 1 {
 		return "1 " + of
 	}

@@ -18,8 +18,15 @@ func newHealth(e *env) *cli.Command {
 		Action: func(c *cli.Context) error {
 			return ask(e, c, 0, 0, func(client *api.Client) (api.Health, error) { return client.Health(c.Context) },
 				func(w io.Writer, h api.Health) error {
-					_, err := fmt.Fprintln(w, h.Status)
-					return err
+					if _, err := fmt.Fprintln(w, h.Status); err != nil {
+						return err
+					}
+					for _, text := range h.Warnings {
+						if _, err := fmt.Fprintln(w, "warning:", text); err != nil {
+							return err
+						}
+					}
+					return nil
 				})
 		},
 	}

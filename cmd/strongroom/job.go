@@ -96,7 +96,7 @@ func took(j api.Job) string {
 	if end.IsZero() {
 		end = time.Now()
 	}
-	return max(end.Sub(j.Started), 0).Round(100 * time.Millisecond).String()
+	return max(end.Sub(j.Started), 0).Round(time.Millisecond).String()
 }
 
 func progress(j api.Job) string {
@@ -124,7 +124,7 @@ func jobResult(j api.Job) string {
 	case j.GC != nil:
 		return units.Human(j.GC.FreedBytes) + " freed"
 	case j.Verify != nil:
-		return fmt.Sprintf("%d packs, %d damaged blocks", j.Verify.Packs, j.Verify.DamagedBlocks)
+		return fmt.Sprintf("%s, %s damaged", plural(j.Verify.Packs, "pack"), plural(j.Verify.DamagedBlocks, "block"))
 	case j.Prune != nil:
 		return fmt.Sprintf("%d kept, %d removed", j.Prune.Kept, j.Prune.Removed)
 	}

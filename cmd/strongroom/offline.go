@@ -141,7 +141,7 @@ func exportOffline(ctx context.Context, e *env, c *cli.Context, s *offline.Store
 		err = showExported(report, r)
 	}
 	if err == nil && r.DamagedParts > 0 {
-		err = &restore.DamageError{Err: fmt.Errorf("zeros stand for %s that are damaged, in %d places", units.Human(r.DamagedBytes), r.DamagedParts)}
+		err = &damagedError{fmt.Sprintf("zeros stand for %s that are damaged, in %d places", units.Human(r.DamagedBytes), r.DamagedParts)}
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -39,10 +40,12 @@ func TestScripts(t *testing.T) {
 			}
 			e.Defer(func() { os.RemoveAll(dir) })
 			e.Setenv("STRONGROOM_DATA", filepath.Join(dir, "data"))
+			e.Values[runningKey{}] = &running{}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server": cmdServer, "capture": cmdCapture, "disk": cmdDisk, "upload": cmdUpload, "code": cmdCode, "await": cmdAwait,
+			"shut": cmdShut, "backup": cmdBackup, "rot": cmdRot,
 		},
 	})
 }
@@ -69,12 +72,61 @@ func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 	go func() { ended <- s.Run(ctx) }()
 	ts.Setenv("NBD", s.NBDAddress())
 	ts.Setenv("HTTP", s.HTTPAddress())
-	ts.Defer(func() {
+	r := ts.Value(runningKey{}).(*running)
+	r.stop = func() error {
+		r.stop = nil
 		stop()
-		if err := <-ended; err != nil {
+		return <-ended
+	}
+	ts.Defer(func() {
+		if r.stop == nil {
+			return
+		}
+		if err := r.stop(); err != nil {
 			ts.Logf("server ended with %v", err)
 		}
 	})
+}
+
+// running is a script's server; stop is nil while there is none.
+type running struct{ stop func() error }
+
+type runningKey struct{}
+
+// shut: stops the server.
+func cmdShut(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(ts.Value(runningKey{}).(*running).stop())
+}
+
+// backup VAR VM FILE [FLAGS…]: backs a raw disk up as disk vda of VM; $VAR
+// becomes the point.
+func cmdBackup(ts *testscript.TestScript, neg bool, args []string) {
+	st, err := os.Stat(ts.MkAbs(args[2]))
+	ts.Check(err)
+	start := append([]string{"backup", "start", args[1], "--json", "--disk", fmt.Sprintf("vda=%d", st.Size())}, args[3:]...)
+	ts.Check(ts.Exec("strongroom", start...))
+	cmdCapture(ts, false, []string{"SESSION", `"session": "(\w+)"`})
+	cmdCapture(ts, false, []string{"EXPORT", `"export": "(\w+)"`})
+	cmdUpload(ts, false, []string{args[2], ts.Getenv("EXPORT")})
+	ts.Check(ts.Exec("strongroom", "backup", "commit", "--json", ts.Getenv("SESSION")))
+	cmdCapture(ts, false, []string{args[0], `"point": "(\w+)"`})
+}
+
+// rot: flips a bit in the data of the largest pack.
+func cmdRot(ts *testscript.TestScript, neg bool, args []string) {
+	packs, err := filepath.Glob(filepath.Join(ts.Getenv("STRONGROOM_DATA"), "tier0/packs/*/*.pack"))
+	ts.Check(err)
+	var path string
+	var content []byte
+	for _, p := range packs {
+		text, err := os.ReadFile(p)
+		ts.Check(err)
+		if len(text) > len(content) {
+			path, content = p, text
+		}
+	}
+	content[len(content)/4] ^= 1
+	ts.Check(os.WriteFile(path, content, 0o600))
 }
 
 // capture NAME REGEXP: sets $NAME to the first group found in the last output.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/strongroom-backup/strongroom/internal/restore"
 	"github.com/strongroom-backup/strongroom/internal/units"
 	"github.com/strongroom-backup/strongroom/server/api"
 )
@@ -52,7 +51,7 @@ func runVerify(e *env, c *cli.Context) error {
 			return j, err
 		}
 		if v := j.Verify; v != nil && v.DamagedBlocks+v.DamagedPacks > v.Repaired {
-			return j, &restore.DamageError{Err: fmt.Errorf("damage was found: %d blocks, %d whole packs; %d blocks are repaired", v.DamagedBlocks, v.DamagedPacks, v.Repaired)}
+			return j, &damagedError{fmt.Sprintf("damage was found: %s, %s as a whole; %s repaired", plural(v.DamagedBlocks, "block"), plural(v.DamagedPacks, "pack"), plural(v.Repaired, "block"))}
 		}
 		return j, nil
 	})
@@ -80,11 +79,11 @@ func verifyRequest(c *cli.Context) (q api.VerifyRequest, err error) {
 
 func showVerified(w io.Writer, r api.VerifyResult) error {
 	if err := fields(w,
-		"read", fmt.Sprintf("%d packs, %s", r.Packs, units.Human(r.Bytes)),
-		"left out", plural(int(r.Skipped), "pack"),
-		"good", plural(int(r.Blocks), "block"),
-		"damaged", fmt.Sprintf("%d blocks, %d whole packs", r.DamagedBlocks, r.DamagedPacks),
-		"repaired", plural(int(r.Repaired), "block"),
+		"read", plural(r.Packs, "pack")+", "+units.Human(r.Bytes),
+		"left out", plural(r.Skipped, "pack"),
+		"good", plural(r.Blocks, "block"),
+		"damaged", fmt.Sprintf("%s, %s as a whole", plural(r.DamagedBlocks, "block"), plural(r.DamagedPacks, "pack")),
+		"repaired", plural(r.Repaired, "block"),
 	); err != nil || len(r.Images) == 0 {
 		return err
 	}
@@ -96,7 +95,7 @@ func showScrub(w io.Writer, s api.ScrubStatus) error {
 	if s.TargetAgeSeconds > 0 {
 		target = age(s.TargetAgeSeconds)
 	}
-	if err := fields(w, "packs", fmt.Sprintf("%d, %d of them never verified", s.Packs, s.Unverified), "oldest verified", age(s.OldestSeconds)+" ago", "target", target); err != nil {
+	if err := fields(w, "packs", fmt.Sprintf("%d, %d of them never verified", s.Packs, s.Unverified), "oldest verified", oldest(s), "target", target); err != nil {
 		return err
 	}
 	for _, j := range []*api.Job{s.Running, s.Last} {
@@ -111,6 +110,13 @@ func showScrub(w io.Writer, s api.ScrubStatus) error {
 		}
 	}
 	return nil
+}
+
+func oldest(s api.ScrubStatus) string {
+	if s.Packs == s.Unverified {
+		return "none yet"
+	}
+	return age(s.OldestSeconds) + " ago"
 }
 
 // age prints seconds as a person would.

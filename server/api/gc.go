@@ -38,6 +38,9 @@ type GCStatus struct {
 	Last             *Job      `json:"last,omitempty"`
 	LastSuccess      time.Time `json:"last_success,omitzero"`
 	ReclaimableBytes int64     `json:"reclaimable_bytes"` // that no point needs, by the accounts
-	TrashPoints      int64     `json:"trash_points"`
-	TrashBytes       int64     `json:"trash_bytes"` // that emptying the trash would add
+	// PendingPoints are gone, but their space is not in ReclaimableBytes yet:
+	// nobody has looked since, or readers and backups need them.
+	PendingPoints int64 `json:"pending_points"`
+	TrashPoints   int64 `json:"trash_points"`
+	TrashBytes    int64 `json:"trash_bytes"` // that emptying the trash would add
 }

@@ -176,4 +176,6 @@ type Stats struct {
 type Health struct {
 	Status string `json:"status"` // ok, draining or failed
 	Reason string `json:"reason,omitempty"`
+	// Warnings are what an operator should look at; the server works all the same.
+	Warnings []string `json:"warnings,omitempty"`
 }
