@@ -34,9 +34,9 @@ const domain = 1
 
 // engine is everything below the server, as the server puts it together.
 type engine struct {
-	fs     *crashfs.FS
-	store  *dedup.Store
-	cat    *catalog.Catalog
+	fs    *crashfs.FS
+	store *dedup.Store
+	cat   *catalog.Catalog
 	*volume.Manager
 	notices *notices
 }

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -22,6 +23,7 @@ type cut struct {
 	boot   int    // of the engine that was cut off
 	power  bool   // else only the process died
 	mayDie bool   // a power cut happened, now or before, that sessions may have died of
+	twice  bool   // it must be opened twice
 	seed   uint64 // of everything random done with it
 	what   string
 }
@@ -79,7 +81,7 @@ func (c *cut) check(depth int) (states int, err error) {
 	if depth > 0 && rng.IntN(4) == 0 { // what was seen must not be taken back
 		next = append(next, c.loseAll("once it was looked at", rng))
 	}
-	if rng.IntN(4) == 0 {
+	if rng.IntN(4) == 0 || c.twice {
 		if e, err = c.reopenTwice(e, boot); err != nil {
 			return 0, err
 		}
@@ -140,10 +142,15 @@ func (c *cut) cutDuringRecovery(rng *rand.Rand, depth, boot int) func() *cut {
 func (c *cut) reopenTwice(e *engine, boot int) (*engine, error) {
 	var before map[string]string
 	for i := range 2 {
+		var b strings.Builder
+		if err := e.cat.Dump(&b); err != nil {
+			return e, fmt.Errorf("dump the catalog: %w", err)
+		}
+		dump := b.String()
 		if err := e.stop(); err != nil {
 			return e, fmt.Errorf("close after recovery: %w", err)
 		}
-		now := map[string]string{}
+		now := map[string]string{"the catalog": dump}
 		if err := fingerprint(c.fs, "/data", now); err != nil {
 			return e, err
 		}
@@ -155,9 +162,9 @@ func (c *cut) reopenTwice(e *engine, boot int) (*engine, error) {
 		if e, err = start(c.fs, bootID(boot), mustLive); err != nil {
 			return e, fmt.Errorf("the engine does not open again: %w", err)
 		}
-		if err := inspect(e, c.m, false); err != nil {
-			return e, errors.Join(fmt.Errorf("after opening again: %w", err), e.stop())
-		}
+	}
+	if err := inspect(e, c.m, false); err != nil {
+		return e, errors.Join(fmt.Errorf("after opening again: %w", err), e.stop())
 	}
 	return e, nil
 }

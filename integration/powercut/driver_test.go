@@ -2,6 +2,7 @@ package powercut
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -48,7 +49,7 @@ func (d *driver) step() error {
 	case n < 16:
 		return d.read(s)
 	case n < 17:
-		return d.removeOne()
+		return d.liveOn()
 	case n < 18 && d.rng.IntN(3) == 0:
 		return d.abort(s)
 	case n < 20 && d.rng.IntN(2) == 0:
@@ -88,12 +89,29 @@ func (d *driver) start() error {
 	if d.rng.IntN(2) == 0 {
 		r.Disks = r.Disks[1:]
 	}
+	return d.begin(s, r)
+}
+
+func (d *driver) begin(s *session, r volume.StartRequest) error {
 	st, err := d.e.Start(r)
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	d.m.set(func() { err = d.m.began(s, st) })
 	return err
+}
+
+// startAs begins a backup of all disks, as they are in sizes.
+func (d *driver) startAs(mode string, sizes map[string]int64) error {
+	d.made++
+	s := &session{key: fmt.Sprintf("%s-%s-%d", d.vm, d.name, d.made), vm: d.vm, phase: starting}
+	d.m.set(func() { d.m.sessions = append(d.m.sessions, s) })
+	r := volume.StartRequest{VM: d.vm, Mode: mode, TTL: time.Hour, Labels: map[string]string{"key": s.key},
+		Blobs: []catalog.Blob{{Name: "domain.xml", Data: blobOf(s.key)}}}
+	for _, name := range slices.Sorted(maps.Keys(sizes)) {
+		r.Disks = append(r.Disks, volume.DiskSpec{Name: name, Size: sizes[name]})
+	}
+	return d.begin(s, r)
 }
 
 // grown is the size or a little more, within reason.
@@ -112,11 +130,11 @@ func (m *model) began(s *session, st volume.Status) error {
 	for _, ds := range st.Disks {
 		var under content
 		if ds.Parent != "" {
-			i := slices.IndexFunc(m.points, func(p *point) bool { return p.id == ds.Parent })
-			if i < 0 {
+			p := m.find(ds.Parent)
+			if p == nil || p.trashed {
 				return fmt.Errorf("session %s has the unknown parent %s", s.key, ds.Parent)
 			}
-			under = m.points[i].images[ds.Disk]
+			under = p.images[ds.Disk]
 		}
 		s.disks = append(s.disks, &disk{name: ds.Disk, token: ds.Token, want: under.resized(ds.Size)})
 	}
@@ -222,6 +240,7 @@ func (d *driver) read(s *session) error {
 
 func (d *driver) commit(s *session) error {
 	d.m.set(func() { s.phase, s.clean = committing, false })
+	d.m.propose(d.vm, append(slices.Clone(d.m.points[d.vm]), s.pointOf("")))
 	r, err := d.e.Commit(s.id)
 	if err != nil {
 		d.m.set(func() { s.doomed = true })
@@ -229,7 +248,7 @@ func (d *driver) commit(s *session) error {
 	}
 	d.m.set(func() {
 		s.phase, s.point = committed, r.Point
-		d.m.points = append(d.m.points, s.pointOf(r.Point))
+		d.m.became(d.vm, append(slices.Clone(d.m.points[d.vm]), s.pointOf(r.Point)))
 	})
 	return nil
 }
@@ -241,32 +260,6 @@ func (d *driver) abort(s *session) error {
 		return fmt.Errorf("abort: %w", err)
 	}
 	d.m.set(func() { s.phase = aborted })
-	return nil
-}
-
-// removeOne removes a point of the VM that no session needs, when it has more
-// than two.
-func (d *driver) removeOne() error {
-	var mine []*point
-	d.m.set(func() {
-		for _, p := range d.m.points {
-			if p.vm == d.vm && p.phase == committed {
-				mine = append(mine, p)
-			}
-		}
-	})
-	if len(mine) < 3 {
-		return nil
-	}
-	p := mine[d.rng.IntN(len(mine))]
-	if len(d.e.InUse(p.id)) > 0 {
-		return nil
-	}
-	d.m.set(func() { p.phase = removing })
-	if err := d.e.cat.Remove(p.id); err != nil {
-		return fmt.Errorf("remove: %w", err)
-	}
-	d.m.set(func() { p.phase = removed })
 	return nil
 }
 
@@ -286,7 +279,7 @@ func newBlock(rng *rand.Rand, kind int) []byte {
 	v := byte(1 + rng.IntN(200))
 	for i := range b {
 		switch {
-		case kind == 0, kind == 1 && i%2 == 0:
+		case kind == 0, kind == 1 && i < len(b)/2:
 			b[i] = byte(rng.Uint32())
 		default:
 			b[i] = v

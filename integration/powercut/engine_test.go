@@ -1,6 +1,7 @@
 package powercut
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
 	"github.com/strongroom-backup/strongroom/internal/crashfs"
+	"github.com/strongroom-backup/strongroom/maintenance"
 	"github.com/strongroom-backup/strongroom/tier"
 	"github.com/strongroom-backup/strongroom/volume"
 )
@@ -33,6 +35,7 @@ type engine struct {
 	store *dedup.Store
 	cat   *catalog.Catalog
 	*volume.Manager
+	maint *maintenance.Engine
 }
 
 // now is the clock of every engine of a test: a millisecond later each time.
@@ -64,7 +67,20 @@ func start(fs *crashfs.FS, boot string, last lastWords) (*engine, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the sessions: %w", err), e.stop())
 	}
+	e.maint, err = maintenance.New(maintenance.Options{Blocks: e.store, Catalog: e.cat, Volumes: e.Manager, Clock: now})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the maintenance: %w", err), e.stop())
+	}
 	return e, nil
+}
+
+// collect frees everything that can be freed.
+func (e *engine) collect() error {
+	_, err := e.maint.Collect(context.Background(), maintenance.CollectOptions{DeadRatio: 0.01})
+	if errors.Is(err, maintenance.ErrBusy) {
+		return nil
+	}
+	return err
 }
 
 // stop closes what is open, as SIGTERM does.

@@ -22,7 +22,7 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		fs.SetCapacity(reserve + 1<<20 + rng.Int64N(2<<20))
-		d := &driver{e: e, m: &model{}, rng: rng, vm: "alpha"}
+		d := &driver{e: e, m: newModel(), rng: rng, vm: "alpha"}
 		if err := fill(d); !errors.Is(err, syscall.ENOSPC) {
 			t.Fatalf("round %d: the disk is full and the client hears %v", round, err)
 		}
@@ -72,15 +72,13 @@ func fill(d *driver) error {
 
 // removeAll removes every point that no session needs.
 func (d *driver) removeAll() error {
-	for _, p := range d.m.points {
-		if p.phase != committed || len(d.e.InUse(p.id)) > 0 {
+	for _, p := range d.m.all() {
+		if len(d.e.InUse(p.id)) > 0 {
 			continue
 		}
-		d.m.set(func() { p.phase = removing })
-		if err := d.e.cat.Remove(p.id); err != nil {
+		if err := d.remove(p); err != nil {
 			return err
 		}
-		d.m.set(func() { p.phase = removed })
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/volume"
@@ -20,58 +22,176 @@ func inspect(e *engine, m *model, mayDie bool) error {
 }
 
 func inspectPoints(e *engine, m *model) error {
-	list, err := e.cat.Points("")
+	for _, vm := range vmsOf(e, m) {
+		actual, err := pointsOf(e, vm)
+		if err != nil {
+			return fmt.Errorf("list points: %w", err)
+		}
+		if err := settlePoints(m, vm, actual); err != nil {
+			return fmt.Errorf("points of VM %s: %w", vm, err)
+		}
+		for _, p := range m.points[vm] {
+			if err := whole(e, p, actual[p.id]); err != nil {
+				return fmt.Errorf("point %s (%s): %w", p.id, p.key, err)
+			}
+		}
+	}
+	for _, id := range m.gone {
+		if _, err := e.OpenImage(id, "vdb"); !errors.Is(err, catalog.ErrNotFound) {
+			return fmt.Errorf("point %s opens after its removal: %v", id, err)
+		}
+	}
+	return inspectPolicies(e, m)
+}
+
+// vmsOf are the VMs that the model knows or the catalog has.
+func vmsOf(e *engine, m *model) []string {
+	all := map[string]bool{}
+	for _, s := range m.sessions {
+		all[s.vm] = true
+	}
+	list, _ := e.cat.Points("")
+	for _, p := range list {
+		all[p.VM] = true
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// pointsOf are a VM's points, those in the trash too, by id.
+func pointsOf(e *engine, vm string) (map[string]catalog.Point, error) {
+	live, err := e.cat.Points(vm)
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+		return nil, err
+	}
+	trash, err := e.cat.TrashList()
 	if err != nil {
-		return fmt.Errorf("list points: %w", err)
+		return nil, err
 	}
 	found := map[string]catalog.Point{}
-	for _, p := range list {
+	for _, p := range live {
 		found[p.ID] = p
 	}
-	for _, p := range m.points {
-		got, here := found[p.id]
-		delete(found, p.id)
-		if err := inspectPoint(e, p, got, here); err != nil {
-			return fmt.Errorf("point %s (%s): %w", p.id, p.key, err)
+	for _, p := range trash {
+		if p.VM == vm {
+			found[p.ID] = p
 		}
 	}
-	for id, got := range found {
-		s := m.byKey(got.Labels["key"])
-		if s == nil || s.phase != committing {
-			return fmt.Errorf("point %s (%s) appeared, which nobody was committing", id, got.Labels["key"])
+	return found, nil
+}
+
+// settlePoints finds out which of the possible lists a VM's points are.
+func settlePoints(m *model, vm string, actual map[string]catalog.Point) (err error) {
+	for i, list := range append([][]*point{m.points[vm]}, m.next[vm]...) {
+		wrong := fits(actual, list)
+		if wrong == nil {
+			m.settle(vm, filled(actual, list))
+			return nil
 		}
-		s.phase, s.point = committed, id
-		p := s.pointOf(id)
-		m.points = append(m.points, p)
-		if err := inspectPoint(e, p, got, true); err != nil {
-			return fmt.Errorf("point %s (%s), whose commit was under way: %w", id, p.key, err)
+		if i > 0 {
+			wrong = fmt.Errorf("with call %d got through: %w", i, wrong)
 		}
+		err = errors.Join(err, wrong)
+	}
+	return err
+}
+
+// settle is became, for what was found. A session whose commit got through is
+// committed.
+func (m *model) settle(vm string, list []*point) {
+	for _, p := range list {
+		if s := m.byKey(p.key); s != nil && s.phase == committing {
+			s.phase, s.point = committed, p.id
+		}
+	}
+	m.became(vm, list)
+}
+
+// fits compares points with a list of the model, but for their content.
+func fits(actual map[string]catalog.Point, list []*point) error {
+	left := maps.Clone(actual)
+	for _, p := range list {
+		got, here := left[p.id]
+		if p.id == "" {
+			got, here = byKey(actual, p.key)
+		}
+		delete(left, got.ID)
+		if !here && p.expires {
+			continue
+		}
+		if !here {
+			return fmt.Errorf("point %s (%s) is lost", p.id, p.key)
+		}
+		if err := p.like(&got); err != nil {
+			return fmt.Errorf("point %s (%s) %w", p.id, p.key, err)
+		}
+	}
+	for id, p := range left {
+		return fmt.Errorf("point %s (%s) appeared", id, p.Labels["key"])
 	}
 	return nil
 }
 
-func inspectPoint(e *engine, p *point, got catalog.Point, here bool) error {
-	switch p.phase {
-	case removed:
-		if here {
-			return errors.New("is back after its removal")
+func byKey(actual map[string]catalog.Point, key string) (catalog.Point, bool) {
+	for _, p := range actual {
+		if p.Labels["key"] == key {
+			return p, true
 		}
-		_, err := e.OpenImage(p.id, "vdb")
-		if !errors.Is(err, catalog.ErrNotFound) {
-			return fmt.Errorf("its image opens after its removal: %v", err)
-		}
-		return nil
-	case removing:
-		p.phase = removed
-		if !here {
-			return nil
-		}
-		p.phase = committed
 	}
-	if !here {
-		return errors.New("is lost")
+	return catalog.Point{}, false
+}
+
+// like compares what the catalog says of a point, but for its content.
+func (p *point) like(got *catalog.Point) error {
+	var disks []string
+	for _, im := range got.Images {
+		disks = append(disks, im.Disk)
 	}
-	return whole(e, p, got)
+	switch want := slices.Sorted(maps.Keys(p.images)); {
+	case !slices.Equal(disks, want):
+		return fmt.Errorf("has disks %v, not %v", disks, want)
+	case got.Trashed.IsZero() == p.trashed:
+		return fmt.Errorf("is in the trash: %v, not %v", !got.Trashed.IsZero(), p.trashed)
+	case got.Hold != p.hold:
+		return fmt.Errorf("is held by %q, not %q", got.Hold, p.hold)
+	case !got.LockedUntil.Equal(p.locked):
+		return fmt.Errorf("is locked until %v, not %v", got.LockedUntil, p.locked)
+	}
+	return nil
+}
+
+// filled is the list without what has expired, and with the ids of what was
+// being committed.
+func filled(actual map[string]catalog.Point, list []*point) (out []*point) {
+	for _, p := range list {
+		if _, here := actual[p.id]; !here && p.expires {
+			continue
+		}
+		if p.id == "" {
+			got, _ := byKey(actual, p.key)
+			p = p.with(func(p *point) { p.id = got.ID })
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// inspectPolicies wants each VM's policy to be as it may be.
+func inspectPolicies(e *engine, m *model) error {
+	for vm, may := range m.policy {
+		got, err := e.cat.Policy(vm)
+		if err != nil {
+			return err
+		}
+		n := 0
+		if got.FullAfter != nil {
+			n = *got.FullAfter
+		}
+		if !slices.Contains(may, n) {
+			return fmt.Errorf("VM %s is to have a full after %d, not %v", vm, n, may)
+		}
+		m.policy[vm] = []int{n}
+	}
+	return nil
 }
 
 // whole checks every image and blob of a point.
@@ -80,11 +200,7 @@ func whole(e *engine, p *point, got catalog.Point) error {
 		return fmt.Errorf("is of VM %s with %d disks, want %s with %d", got.VM, len(got.Images), p.vm, len(p.images))
 	}
 	for name, want := range p.images {
-		im, err := e.OpenImage(p.id, name)
-		if err != nil {
-			return err
-		}
-		if err := want.check(im); err != nil {
+		if err := wholeImage(e, p, &got, name, want); err != nil {
 			return fmt.Errorf("disk %s: %w", name, err)
 		}
 	}
@@ -93,6 +209,22 @@ func whole(e *engine, p *point, got catalog.Point) error {
 		return fmt.Errorf("its blob is %q, %v", blob, err)
 	}
 	return nil
+}
+
+func wholeImage(e *engine, p *point, got *catalog.Point, disk string, want content) error {
+	if p.trashed {
+		im, err := openTrashed(e, got, disk)
+		if err != nil {
+			return err
+		}
+		return want.check(im)
+	}
+	im, err := e.OpenImage(p.id, disk)
+	if err != nil {
+		return err
+	}
+	defer im.Close()
+	return want.check(im)
 }
 
 func inspectSessions(e *engine, m *model, mayDie bool) error {

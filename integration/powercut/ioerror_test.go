@@ -77,7 +77,7 @@ type faulty struct {
 }
 
 func newFaulty(seed uint64, fault *crashfs.Fault) *faulty {
-	f := &faulty{seed: seed, fault: fault, fs: crashfs.New(), m: &model{}, last: make(chan struct{})}
+	f := &faulty{seed: seed, fault: fault, fs: crashfs.New(), m: newModel(), last: make(chan struct{})}
 	f.trace = crashfs.Record(f.fs)
 	if fault != nil {
 		f.fs.Inject(fault)
@@ -178,22 +178,30 @@ func (f *faulty) step(d *driver) error {
 	return d.giveWay(f.fault != nil && f.fault.Sticky)
 }
 
+// learn finds out whether a call that failed got through all the same. If it
+// did not, it may still: what it wrote counts once the log is opened again,
+// unless something else was written meanwhile.
+func (d *driver) learn() error {
+	actual, err := pointsOf(d.e, d.vm)
+	if err != nil {
+		return err
+	}
+	for _, next := range d.m.next[d.vm] {
+		if fits(actual, next) == nil && fits(actual, d.m.points[d.vm]) != nil {
+			d.m.set(func() { d.m.settle(d.vm, filled(actual, next)) })
+			break
+		}
+	}
+	return nil
+}
+
 // giveWay learns what a failed call left: a point that is there all the same
 // counts, sessions of undecided commits and aborts are left alone, some dead
 // ones aborted. On a disk that takes nothing any more, a session cannot note its
 // death; a restart finds it as it was.
 func (d *driver) giveWay(deadDisk bool) error {
-	points, err := d.e.cat.Points(d.vm)
-	if err != nil {
+	if err := d.learn(); err != nil {
 		return nil // the catalog may be what failed
-	}
-	for _, p := range points {
-		if s := d.m.byKey(p.Labels["key"]); s != nil && s.phase == committing {
-			d.m.set(func() {
-				s.phase, s.point = committed, p.ID
-				d.m.points = append(d.m.points, s.pointOf(p.ID))
-			})
-		}
 	}
 	for _, st := range d.e.Sessions() {
 		s := d.m.byKey(st.Labels["key"])

@@ -118,7 +118,7 @@ type run struct {
 const workers = 2
 
 func newRun(t *testing.T, seed uint64, every uint64) *run {
-	r := &run{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), m: &model{}, cuts: make(chan *cut, workers)}
+	r := &run{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), m: newModel(), cuts: make(chan *cut, workers)}
 	fs := crashfs.New()
 	for range workers {
 		r.wg.Go(r.work)
@@ -165,7 +165,7 @@ func (r *run) finish() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.t.Logf("%d operations, %d states, %d failed; %d points, %d sessions", r.e.fs.Ops(), r.states, r.failed, len(r.m.points), len(r.m.sessions))
+	r.t.Logf("%d operations, %d states, %d failed; %d points, %d sessions", r.e.fs.Ops(), r.states, r.failed, len(r.m.all()), len(r.m.sessions))
 	if r.states < steps(100) {
 		r.t.Errorf("only %d states were looked at", r.states)
 	}
