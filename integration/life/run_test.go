@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -62,11 +63,19 @@ func (r *run) note(format string, args ...any) {
 	r.log = append(r.log, fmt.Sprintf(format, args...))
 }
 
-// failed tells what led to an error.
+// failed tells what led to an error: what was done last, and everything with
+// the points and sessions it names.
 func (r *run) failed(err error) error {
 	r.note("failed")
-	last := r.log[max(0, len(r.log)-60):]
-	return fmt.Errorf("after %d operations: %w\n  %s", r.n, err, strings.Join(last, "\n  "))
+	recent := max(0, len(r.log)-60)
+	about := regexp.MustCompile(`[0-9a-hjkmnp-tv-z]{16}`).FindAllString(err.Error(), -1)
+	var told []string
+	for i, line := range r.log {
+		if i >= recent || slices.ContainsFunc(about, func(id string) bool { return strings.Contains(line, id) }) {
+			told = append(told, line)
+		}
+	}
+	return fmt.Errorf("after %d operations: %w\n  %s", r.n, err, strings.Join(told, "\n  "))
 }
 
 // steps goes on with one history after the other.
@@ -128,7 +137,7 @@ func (r *run) verify() error {
 		ref = live[h.rng.IntN(len(live))].id
 	}
 	r.note("verify %q", ref)
-	return verify(context.Background(), r.w, ref)
+	return verify(context.Background(), r.w, ref, r.boot > 0)
 }
 
 // restart ends the engine in some way and opens it again.
@@ -308,7 +317,7 @@ func (r *run) crashDuring() error {
 func (r *run) crashable(h *history) *op {
 	list := []op{
 		{name: "collect", weight: 12, partly: true, do: func(h *history) error { return h.collect(context.Background()) }},
-		{name: "verify", weight: 1, do: func(h *history) error { return verify(context.Background(), r.w, "") }},
+		{name: "verify", weight: 1, do: func(h *history) error { return verify(context.Background(), r.w, "", r.boot > 0) }},
 	}
 	for _, o := range ops {
 		if o.crash {
@@ -479,7 +488,7 @@ func (r *run) keepCollecting(ctx context.Context) error {
 	for i := 0; ctx.Err() == nil; i++ {
 		err := collect(ctx, r.w, ratios[i%len(ratios)])
 		if err == nil && i%4 == 3 {
-			err = verify(ctx, r.w, "")
+			err = verify(ctx, r.w, "", r.boot > 0)
 		}
 		if err != nil && ctx.Err() == nil {
 			return err
