@@ -41,6 +41,7 @@ type accounts struct {
 	// are made anew. It is taken after commit.
 	mu     sync.Mutex
 	work   accountWork
+	window accountWindow
 	mended bool // the accounts were made anew for a mistake in them
 
 	catchUp  hist.H // time questions waited for the queue
@@ -49,11 +50,21 @@ type accounts struct {
 	touches  touches
 }
 
+// accountWindow bounds what a question gathers before it works through it; more
+// takes more rounds.
+type accountWindow struct {
+	numbers, slots int // 24 bytes each
+	places         int // 24 bytes each
+	records        int // bytes
+}
+
 // start begins to work on the queue.
 func (a *accounts) start(c *Catalog) {
 	a.c, a.wake = c, make(chan struct{}, 1)
 	a.stop, a.done = make(chan struct{}), make(chan struct{})
 	a.work.sum = newPageSum()
+	a.work.maxRecords, a.work.maxChanges = accountRecords, accountChanges
+	a.window = accountWindow{numbers: 1 << 20, slots: 3 << 20, places: 1 << 16, records: 32 << 20}
 	a.kick()
 	if c.o.idle {
 		close(a.done)

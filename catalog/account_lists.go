@@ -72,12 +72,13 @@ func (r *listReader) err() error {
 	return nil
 }
 
-// diffLists calls visit for the chunks that list b has and list a has not at
-// the same place of the disk, and, with by -1, the other way round. A list that
-// is nil is that of a disk of zeros.
-func diffLists(a, b []byte, visit func(first ChunkNo, n uint64, by int32)) error {
+// diffLists calls visit for the places of a disk where list b says another
+// chunk than list a: at n places from one on a has the chunks from old on, and b
+// those from now on, 0 standing for zeros. A list that is nil is that of a disk
+// of zeros.
+func diffLists(a, b []byte, visit func(place uint64, old, now ChunkNo, n uint64)) error {
 	x, y := newListReader(a), newListReader(b)
-	for {
+	for place := uint64(0); ; {
 		x.fill()
 		y.fill()
 		if x.n == 0 && y.n == 0 {
@@ -91,15 +92,11 @@ func diffLists(a, b []byte, visit func(first ChunkNo, n uint64, by int32)) error
 			k = min(x.n, y.n)
 		}
 		if old, now := x.number(), y.number(); old != now {
-			if old != 0 {
-				visit(old, k, -1)
-			}
-			if now != 0 {
-				visit(now, k, 1)
-			}
+			visit(place, old, now, k)
 		}
 		x.take(k)
 		y.take(k)
+		place += k
 	}
 }
 

@@ -8,13 +8,6 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-const (
-	// questionNumbers and questionSlots bound what a question gathers before it
-	// works through it, 24 bytes each: 24 and 72 MiB. More takes more rounds.
-	questionNumbers = 1 << 20
-	questionSlots   = 3 << 20
-)
-
 // askedImage is an image a question is about.
 type askedImage struct {
 	point, disk string
@@ -24,34 +17,36 @@ type askedImage struct {
 
 // question finds out what images take, each for itself or all together.
 //
-// It goes from chunks to slots. Chunks: the lists of all images, each compared
-// with the one before, say which answers a chunk counts for; where the set's
-// references are all there are, the chunk is the answer's alone. Slots: the
-// runs of all chunks are sorted by address; where every run over a slot is of
-// chunks of one answer alone, and the accounts know no further reference, the
-// slot is that answer's alone. It is shared by the answers its chunks count for
-// otherwise.
+// The images' chunk lists, each compared with the one before, say how often
+// images name a chunk. Where an answer's references are all there are, the chunk
+// is the answer's alone; and where the runs of such chunks are all references to
+// a slot that the accounts know, the slot is. For one answer for all, the runs
+// of all other chunks then say what else it has.
+//
+// For an answer each that would be too many runs. So, place by place, the chunks
+// that were there one after the other are compared block by block, which says
+// from which image to which a slot was there. These stretches are sorted by
+// address, and where several lie over a slot it counts once for every answer in
+// any of them.
 type question struct {
 	a      *accounts
 	view   *accountView
-	images []askedImage
-	each   bool // an answer for each image; else one for all
+	images []askedImage // images of a disk are together
+	each   bool         // an answer for each image; else one for all
 
 	refs    *refReader
 	records *pebble.Iterator
 	chunk   Chunk
-	classes *classTable
-	in      []stretch
 
 	numbers spans // of chunks; tag: the image from which on
-	slots   spans // tag: the chunk's class
+	slots   spans // tag: an answer, or a stretch of them, or whether the chunk is alone
 	pack    packTally
 }
 
 // answers returns the usage of every image, or one for all.
 func (q *question) answers() (usages []Usage, err error) {
-	q.classes, q.refs = newClassTable(), newRefReader(q.view)
-	q.numbers.limit, q.slots.limit = questionNumbers, questionSlots
+	q.refs = newRefReader(q.view)
+	q.numbers.limit, q.slots.limit = q.a.window.numbers, q.a.window.slots
 	q.records, err = q.view.NewIter(&pebble.IterOptions{LowerBound: []byte{keyChunk}, UpperBound: []byte{keyChunk + 1}})
 	if err != nil {
 		return nil, unreadable("the chunk records", err)
@@ -65,15 +60,13 @@ func (q *question) answers() (usages []Usage, err error) {
 		return nil, err
 	}
 	defer q.pack.close()
-	for from, last := uint64(0), false; !last; from = q.slots.to {
-		q.slots.window(from)
-		if err := q.gather(); err != nil {
-			return nil, err
-		}
-		last = q.slots.whole()
-		if err := errors.Join(q.slots.sweep(q.pack.visit), q.pack.flush()); err != nil {
-			return nil, err
-		}
+	if q.each {
+		err = errors.Join(q.rounds(q.chunks, q.pack.alone), q.rounds(q.present, q.pack.present))
+	} else {
+		err = q.rounds(q.chunks, q.pack.together)
+	}
+	if err != nil {
+		return nil, err
 	}
 	usages = q.pack.sums()
 	for i := range q.images {
@@ -82,32 +75,26 @@ func (q *question) answers() (usages []Usage, err error) {
 	return usages, nil
 }
 
-// describe adds what the point says of an image.
-func (u *Usage) describe(im *Usage) {
-	u.Logical += im.Logical
-	u.Transferred = addCapped(u.Transferred, im.Transferred)
-	u.New = addCapped(u.New, im.New)
-}
-
-// gather collects the runs of all chunks within the window of slots.
-func (q *question) gather() error {
-	for from, last := uint64(0), false; !last; from = q.numbers.to {
-		q.numbers.window(from)
-		if err := q.lists(); err != nil {
+// rounds has slots gathered and counted, as many at a time as memory is for.
+func (q *question) rounds(gather func() error, count func(first uint64, n uint32, over []span) error) error {
+	for from, last := uint64(0), false; !last; from = q.slots.to {
+		q.slots.window(from)
+		if err := gather(); err != nil {
 			return err
 		}
-		last = q.numbers.whole()
-		if err := q.numbers.sweep(q.classify); err != nil {
+		last = q.slots.whole()
+		if err := errors.Join(q.slots.sweep(count), q.pack.flush()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// lists collects what every image's list changes of the one before.
-func (q *question) lists() error {
+// eachDiff calls visit for what is different in an image's list from the one
+// before, from image first up to end.
+func (q *question) eachDiff(first, end int, visit func(image int, place uint64, old, now ChunkNo, n uint64)) error {
 	var before []byte
-	for i := range q.images {
+	for i := first; i < end; i++ {
 		im := &q.images[i]
 		if q.a.halted() {
 			return ErrClosed
@@ -116,9 +103,7 @@ func (q *question) lists() error {
 		if err != nil {
 			return missing(err, "image of disk %s at point %s", im.disk, im.point)
 		}
-		err = diffLists(before, list, func(first ChunkNo, n uint64, by int32) {
-			q.numbers.add(span{first: uint64(first), n: uint32(n), tag: uint32(i), by: by})
-		})
+		err = diffLists(before, list, func(place uint64, old, now ChunkNo, n uint64) { visit(i, place, old, now, n) })
 		if err != nil {
 			return damaged(fmt.Sprintf("disk %s at point %s", im.disk, im.point), err)
 		}
@@ -127,75 +112,46 @@ func (q *question) lists() error {
 	return nil
 }
 
-// classify finds the classes of chunks that come and go together, and collects
-// their runs.
-func (q *question) classify(first uint64, n uint32, over []span) error {
-	named := q.stretches(over)
-	if len(q.in) == 0 {
-		return nil
-	}
-	mine := !q.each || len(q.in) == 1 && q.in[0].from == q.in[0].to
-	for no := ChunkNo(first); no < ChunkNo(first)+ChunkNo(n); no++ {
-		total, err := q.refs.count(no)
-		if err != nil {
-			return err
-		}
-		if total < named {
-			return damaged(fmt.Sprintf("the references to chunk %d", no), errors.New("there are fewer than images that name it"))
-		}
-		if err := q.collect(no, q.classes.id(q.in, mine && total == named)); err != nil {
-			return err
-		}
-	}
-	return nil
+// describe adds what the point says of an image.
+func (u *Usage) describe(im *Usage) {
+	u.Logical = addCapped(u.Logical, im.Logical)
+	u.Transferred = addCapped(u.Transferred, im.Transferred)
+	u.New = addCapped(u.New, im.New)
 }
 
-// stretches sets q.in to the answers for which a chunk counts, of which spans
-// say how many references come and go, and returns how many references all
-// images together have.
-func (q *question) stretches(over []span) (named uint64) {
-	q.in = q.in[:0]
-	have, since := int64(0), uint32(0)
-	for i := 0; i < len(over); {
-		step, had := over[i].tag, have
-		named += uint64(had) * uint64(step-since)
-		for ; i < len(over) && over[i].tag == step; i++ {
-			have += int64(over[i].by)
-		}
-		switch {
-		case had == 0 && have > 0:
-			q.in = append(q.in, stretch{from: step})
-		case had > 0 && have == 0:
-			q.in[len(q.in)-1].to = step - 1
-		}
-		since = step
-	}
-	end := uint32(len(q.images))
-	named += uint64(have) * uint64(end-since)
-	if have > 0 {
-		q.in[len(q.in)-1].to = end - 1
-	}
-	if !q.each && len(q.in) > 0 {
-		q.in = append(q.in[:0], stretch{})
-	}
-	return named
-}
-
-// collect adds the runs of a chunk.
-func (q *question) collect(no ChunkNo, class uint32) error {
+// record returns a chunk record; it is valid until the next call.
+func (q *question) record(no ChunkNo) ([]byte, error) {
 	if no&1023 == 0 && q.a.halted() {
-		return ErrClosed
+		return nil, ErrClosed
 	}
-	record, err := seekChunk(q.records, no)
-	if err == nil {
-		q.chunk.Runs = q.chunk.Runs[:0]
-		err = q.chunk.decode(record)
+	it := q.records
+	for range nearChunks { // mostly it is one of the next
+		if !it.Valid() || iterChunk(it) >= no {
+			break
+		}
+		it.Next()
 	}
+	if !it.Valid() || iterChunk(it) != no {
+		it.SeekGE(chunkKey(no))
+	}
+	if err := it.Error(); err != nil {
+		return nil, unreadable(fmt.Sprintf("chunk %d", no), err)
+	}
+	if !it.Valid() || iterChunk(it) != no {
+		return nil, damaged(fmt.Sprintf("chunk %d", no), errors.New("an image names it and it is not there"))
+	}
+	record, err := it.ValueAndErr()
 	if err != nil {
-		return damaged(fmt.Sprintf("chunk %d", no), err)
+		return nil, unreadable(fmt.Sprintf("chunk %d", no), err)
 	}
-	for _, r := range q.chunk.Runs {
-		q.slots.add(span{first: uint64(r.Addr), n: uint32(r.Count), tag: class, by: 1})
+	return record, nil
+}
+
+// decode decodes a record into q.chunk.
+func (q *question) decode(no ChunkNo, record []byte) error {
+	q.chunk.Runs = q.chunk.Runs[:0]
+	if err := q.chunk.decode(record); err != nil {
+		return damaged(fmt.Sprintf("chunk %d", no), err)
 	}
 	return nil
 }

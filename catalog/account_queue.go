@@ -27,6 +27,8 @@ type accountWork struct {
 	records int
 	last    uint64 // queue number of the last entry begun
 
+	maxRecords, maxChanges int
+
 	chunk Chunk
 	runs  []slotRun
 	value []byte
@@ -37,7 +39,7 @@ type accountWork struct {
 // full says that the batch should be written. A chunk record more than that is
 // fine.
 func (w *accountWork) full() bool {
-	return w.records >= accountRecords || len(w.changes) >= accountChanges
+	return w.records >= w.maxRecords || len(w.changes) >= w.maxChanges
 }
 
 // open gives the work a batch and a view of the chunk records.

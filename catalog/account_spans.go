@@ -2,15 +2,17 @@ package catalog
 
 import (
 	"cmp"
+	"math"
+	"math/bits"
 	"slices"
 )
 
 // span is n consecutive numbers from first on, by times, with a tag.
 type span struct {
 	first uint64
-	n     uint32
 	tag   uint32
-	by    int32
+	n     uint16
+	by    int16
 }
 
 func (s *span) end() uint64 { return s.first + uint64(s.n) }
@@ -20,10 +22,13 @@ func (s *span) end() uint64 { return s.first + uint64(s.n) }
 // left for the next window.
 type spans struct {
 	items    []span
-	limit    int
+	spare    []span // for sorting
+	limit    int    // of items
 	from, to uint64
 	active   []span
 }
+
+const noEnd = 1 << 63
 
 // window begins to gather anew.
 func (s *spans) window(from uint64) { s.items, s.from, s.to = s.items[:0], from, noEnd }
@@ -31,74 +36,135 @@ func (s *spans) window(from uint64) { s.items, s.from, s.to = s.items[:0], from,
 // whole tells whether nothing is left for another window.
 func (s *spans) whole() bool { return s.to == noEnd }
 
-const noEnd = 1 << 63
-
-// add takes the part of x inside the window.
-func (s *spans) add(x span) {
-	first, end := max(x.first, s.from), min(x.end(), s.to)
-	if first >= end {
-		return
+// add takes the part of n numbers from first on that is inside the window.
+func (s *spans) add(first, n uint64, tag uint32, by int16) {
+	end := min(first+n, s.to)
+	for first = max(first, s.from); first < end; {
+		n := min(end-first, math.MaxUint16)
+		s.put(span{first: first, n: uint16(n), tag: tag, by: by})
+		first += n
+		end = min(end, s.to)
 	}
-	x.first, x.n = first, uint32(end-first)
-	if k := len(s.items) - 1; k >= 0 && s.items[k].end() == first && s.items[k].tag == x.tag && s.items[k].by == x.by && s.items[k].joins(&x) {
+}
+
+func (s *spans) put(x span) {
+	if k := len(s.items) - 1; k >= 0 && s.items[k].joins(&x) {
 		s.items[k].n += x.n
 		return
 	}
 	s.items = append(s.items, x)
-	if len(s.items) >= max(s.limit, 1) {
+	if len(s.items) >= s.limit {
 		s.shrink()
 	}
 }
 
-// joins tells whether y may be one with x, which it follows: slots of two packs
-// may not, and one window's length must fit.
+// joins tells whether y may be one with x. Slots of two packs may not.
 func (x *span) joins(y *span) bool {
-	return y.first&(pageSlots-1) != 0 && uint64(x.n)+uint64(y.n) < 1<<31
+	return x.end() == y.first && x.tag == y.tag && x.by == y.by && y.first&(pageSlots-1) != 0 &&
+		int(x.n)+int(y.n) <= math.MaxUint16
 }
 
-// shrink makes room. When all begins at one number it has to grow instead.
+// shrink makes room: by drawing in the window's end, else by making one of
+// equal spans, else by taking more memory.
 func (s *spans) shrink() {
-	s.sort()
-	if len(s.items) <= s.limit/2 {
+	s.to = max(s.median(), s.from+1)
+	s.cut()
+	if len(s.items) <= s.limit/4*3 {
 		return
 	}
-	s.to = s.items[len(s.items)/2].first
-	if s.to == s.from {
-		s.to++
-	}
-	k, _ := slices.BinarySearchFunc(s.items, s.to, func(x span, to uint64) int { return cmp.Compare(x.first, to) })
-	s.items = s.items[:k]
-	for i := range s.items {
-		if x := &s.items[i]; x.end() > s.to {
-			x.n = uint32(s.to - x.first)
-		}
-	}
-	s.sort() // what was cut may be equal now
+	s.sort()
 	if len(s.items) > s.limit/4*3 {
 		s.limit *= 2
 	}
 }
 
-// sort brings the spans in order and makes one of equal ones.
-func (s *spans) sort() {
-	slices.SortFunc(s.items, func(a, b span) int {
-		if a.first != b.first {
-			return cmp.Compare(a.first, b.first)
-		}
-		if a.tag != b.tag {
-			return cmp.Compare(a.tag, b.tag)
-		}
-		return cmp.Compare(a.n, b.n)
-	})
+// median is about that of the spans' beginnings.
+func (s *spans) median() uint64 {
+	const looks = 511
+	var seen [looks]uint64
+	for i := range seen {
+		seen[i] = s.items[i*len(s.items)/looks].first
+	}
+	slices.Sort(seen[:])
+	return seen[looks/2]
+}
+
+// cut drops what is outside the window.
+func (s *spans) cut() {
 	out := s.items[:0]
 	for _, x := range s.items {
-		if k := len(out) - 1; k >= 0 && out[k].first == x.first && out[k].tag == x.tag && out[k].n == x.n {
-			out[k].by += x.by
+		if x.first >= s.to {
 			continue
 		}
+		x.n = uint16(min(uint64(x.n), s.to-x.first))
 		out = append(out, x)
 	}
 	s.items = out
+}
+
+// sort brings the spans in order and makes one of equal ones.
+func (s *spans) sort() {
+	s.order()
+	out := s.items[:0]
+	for rest := s.items; len(rest) > 0; {
+		k := 1
+		for k < len(rest) && rest[k].first == rest[0].first {
+			k++
+		}
+		if k > 1 {
+			slices.SortFunc(rest[:k], func(a, b span) int { return cmp.Or(cmp.Compare(a.tag, b.tag), cmp.Compare(a.n, b.n)) })
+		}
+		start := len(out)
+		for _, x := range rest[:k] {
+			out = append(out, x)
+			if i := len(out) - 2; i >= start && out[i].sums(&x) {
+				out[i].by += x.by
+				out = out[:i+1]
+			}
+		}
+		rest = rest[k:]
+	}
+	s.items = out
+}
+
+// sums tells whether y can be added to x.
+func (x *span) sums(y *span) bool {
+	by := int(x.by) + int(y.by)
+	return x.tag == y.tag && x.n == y.n && by >= math.MinInt16 && by <= math.MaxInt16
+}
+
+// order sorts by first, in passes of eleven bits over those that differ.
+func (s *spans) order() {
+	const digit = 11
+	if len(s.items) < 1<<digit {
+		slices.SortFunc(s.items, func(a, b span) int { return cmp.Compare(a.first, b.first) })
+		return
+	}
+	differ := uint64(0)
+	for i := range s.items {
+		differ |= s.items[i].first ^ s.items[0].first
+	}
+	s.spare = slices.Grow(s.spare[:0], len(s.items))[:len(s.items)]
+	for shift := 0; shift < bits.Len64(differ); shift += digit {
+		if differ>>shift&(1<<digit-1) == 0 {
+			continue
+		}
+		var at [1 << digit]int
+		for i := range s.items {
+			at[s.items[i].first>>shift&(1<<digit-1)]++
+		}
+		sum := 0
+		for i, n := range at {
+			at[i] = sum
+			sum += n
+		}
+		for i := range s.items {
+			d := s.items[i].first >> shift & (1<<digit - 1)
+			s.spare[at[d]] = s.items[i]
+			at[d]++
+		}
+		s.items, s.spare = s.spare, s.items
+	}
 }
 
 // sweep calls visit for all numbers any span covers, in order, in ranges that
@@ -125,8 +191,13 @@ func (s *spans) sweep(visit func(first uint64, n uint32, over []span) error) err
 		if err := visit(at, uint32(next-at), active); err != nil {
 			return err
 		}
-		active = slices.DeleteFunc(active, func(x span) bool { return x.end() == next })
-		at = next
+		kept := active[:0]
+		for _, x := range active {
+			if x.end() != next {
+				kept = append(kept, x)
+			}
+		}
+		active, at = kept, next
 	}
 	s.active = active
 	return nil

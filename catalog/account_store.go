@@ -70,8 +70,8 @@ func (a *accounts) everything() (u Usage, err error) {
 const storeKey = "store"
 
 // packSums remember for each pack what its live blocks take. The first question
-// makes them; later ones find out anew what has changed. A pack takes 16 bytes,
-// which is 256 KiB for each TiB stored.
+// makes them; later ones find out anew what has changed. A pack takes 24 bytes,
+// which is 384 KiB for each TiB stored.
 type packSums struct {
 	packs map[uint64]*[sumGroup]packSum // by pack / sumGroup
 	total int64
@@ -82,6 +82,7 @@ const sumGroup = 256
 type packSum struct {
 	version uint64 // the pack's, just before stored was found out
 	stored  int64  // bytes of live blocks
+	live    bool   // there are any
 }
 
 // storedByAll returns what all live blocks take. followed tells whether the
@@ -132,7 +133,7 @@ func (a *accounts) sumChanged(view *accountView) error {
 	for group, sums := range a.asking.sums.packs {
 		for i := range sums {
 			pack := group*sumGroup + uint64(i)
-			if v, _ := a.c.packVersion(pack); sums[i].stored != 0 && v != sums[i].version {
+			if v, _ := a.c.packVersion(pack); sums[i].live && v != sums[i].version {
 				packs = append(packs, pack)
 			}
 		}
@@ -171,7 +172,7 @@ func (a *accounts) sumPack(pack uint64, runs []slotRun) error {
 	if err := a.c.storedBytes(pack, q.addrs, q.stored); err != nil {
 		return err
 	}
-	q.sums.set(pack, packSum{version, sum(q.stored)})
+	q.sums.set(pack, packSum{version, sum(q.stored), len(runs) > 0})
 	return nil
 }
 

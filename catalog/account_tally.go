@@ -3,6 +3,7 @@ package catalog
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -11,64 +12,84 @@ import (
 
 // packTally counts the slots of one pack after another for a question.
 type packTally struct {
-	q     *question
-	pages *pebble.Iterator
+	q         *question
+	pages     *pebble.Iterator
+	stretches *stretchTable
 
 	pack     uint64
 	segments []segment
 	in       []stretch // of all segments
+	union    []stretch
 	runs     []slotRun // of the pack's page
 	rest     []slotRun // of runs, those not behind
 	addrs    []dedup.Addr
 	stored   []uint32
 
-	// Blocks and stored bytes per answer. had are differences from the answer
+	// Blocks and stored bytes per answer; had are differences from the answer
 	// before.
-	had, alone []amount
+	had, own []amount
 }
 
 type amount struct{ slots, bytes int64 }
 
-// segment is slots of which the same chunks of the question consist.
+// segment is slots that count for the same answers.
 type segment struct {
 	first, n  uint32
-	refs      uint64 // the question's references to each slot
-	alone     bool   // all of them from chunks of one answer alone
+	refs      uint64 // references to each slot, if it may be an answer's alone; else 0
+	had       bool   // count them as what the answers have
 	from, end int    // of its stretches
 }
 
 func (t *packTally) open(q *question, answers int) (err error) {
-	t.q, t.had, t.alone = q, make([]amount, answers+1), make([]amount, answers)
-	prefix := accountsPrefix(q.view.epoch)
-	t.pages, err = q.view.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: keysAfter(prefix)})
-	if err != nil {
-		return unreadable("the accounts", err)
-	}
-	return nil
+	t.q, t.had, t.own = q, make([]amount, answers+1), make([]amount, answers)
+	t.pages, err = newPages(q.view, q.view.epoch)
+	return err
 }
 
 func (t *packTally) close() { t.pages.Close() }
 
-// visit takes slots over which the same runs lie.
-func (t *packTally) visit(first uint64, n uint32, over []span) error {
+// together takes slots with the runs of all chunks of the one answer.
+func (t *packTally) together(first uint64, n uint32, over []span) error {
+	refs := uint64(0)
+	if over[0].tag == tagAlone { // and so are the others: over is sorted by tag
+		refs = references(over)
+	}
+	return t.segment(first, n, refs, true, stretch{})
+}
+
+// alone takes slots with the runs of chunks that are an answer's alone.
+func (t *packTally) alone(first uint64, n uint32, over []span) error {
+	answer := over[0].tag
+	if answer != over[len(over)-1].tag { // over is sorted by tag
+		return nil
+	}
+	return t.segment(first, n, references(over), false, stretch{answer, answer})
+}
+
+func references(over []span) (refs uint64) {
+	for i := range over {
+		refs += uint64(over[i].by)
+	}
+	return refs
+}
+
+// present takes slots with the stretches of answers that have them.
+func (t *packTally) present(first uint64, n uint32, over []span) error {
+	t.union = t.stretches.union(t.union[:0], over)
+	return t.segment(first, n, 0, true, t.union...)
+}
+
+// segment takes slots of a pack, after counting the pack before.
+func (t *packTally) segment(first uint64, n uint32, refs uint64, had bool, in ...stretch) error {
 	if pack := first >> 16; pack != t.pack {
 		if err := t.flush(); err != nil {
 			return err
 		}
 		t.pack = pack
 	}
-	s := segment{first: uint32(first & (pageSlots - 1)), n: n, from: len(t.in)}
-	for i := range over {
-		s.refs += uint64(over[i].by)
-	}
-	if over[0].tag == over[len(over)-1].tag { // over is sorted by tag
-		c := &t.q.classes.all[over[0].tag]
-		t.in, s.alone = append(t.in, c.in...), c.alone
-	} else {
-		t.in = t.q.classes.union(t.in, over)
-	}
-	s.end = len(t.in)
-	t.segments = append(t.segments, s)
+	from := len(t.in)
+	t.in = append(t.in, in...)
+	t.segments = append(t.segments, segment{uint32(first & (pageSlots - 1)), n, refs, had, from, len(t.in)})
 	return nil
 }
 
@@ -83,7 +104,6 @@ func (t *packTally) flush() error {
 	if err := errors.Join(t.page(), t.ask()); err != nil {
 		return err
 	}
-	t.rest = t.runs
 	rest := t.stored
 	for i := range t.segments {
 		s := &t.segments[i]
@@ -97,9 +117,9 @@ func (t *packTally) flush() error {
 }
 
 // page reads the pack's counts, if they matter.
-func (t *packTally) page() (err error) {
-	t.runs = t.runs[:0]
-	if !t.anyAlone() {
+func (t *packTally) page() error {
+	t.runs, t.rest = t.runs[:0], nil
+	if !slices.ContainsFunc(t.segments, func(s segment) bool { return s.refs > 0 }) {
 		return nil
 	}
 	key := pageKey(t.q.view.epoch, t.pack)
@@ -116,16 +136,8 @@ func (t *packTally) page() (err error) {
 	if t.runs, err = decodePage(t.runs, v); err != nil {
 		return damagedPage(t.pack)
 	}
+	t.rest = t.runs
 	return nil
-}
-
-func (t *packTally) anyAlone() bool {
-	for i := range t.segments {
-		if t.segments[i].alone {
-			return true
-		}
-	}
-	return false
 }
 
 // ask sets t.stored to what each slot of the segments takes.
@@ -145,15 +157,22 @@ func (t *packTally) ask() error {
 
 // count adds a segment to its answers.
 func (t *packTally) count(s *segment, stored []uint32) error {
-	whole := amount{int64(s.n), sum(stored)}
-	for _, in := range t.in[s.from:s.end] {
-		t.had[in.from].add(whole, 1)
-		t.had[in.to+1].add(whole, -1)
+	if s.had {
+		whole := amount{int64(s.n), sum(stored)}
+		for _, in := range t.in[s.from:s.end] {
+			t.had[in.from].add(whole, 1)
+			t.had[in.to+1].add(whole, -1)
+		}
 	}
-	if !s.alone {
+	if s.refs == 0 {
 		return nil
 	}
-	owner := &t.alone[t.in[s.from].from]
+	return t.countAlone(s, stored)
+}
+
+// countAlone adds those slots of a segment that have no other references.
+func (t *packTally) countAlone(s *segment, stored []uint32) error {
+	owner := &t.own[t.in[s.from].from]
 	for at, end := s.first, s.first+s.n; at < end; {
 		r := t.runAt(at)
 		if r == nil || r.count < s.refs {
@@ -194,13 +213,13 @@ func sum(stored []uint32) (n int64) {
 
 // sums returns what was counted, per answer.
 func (t *packTally) sums() []Usage {
-	usages := make([]Usage, len(t.alone))
+	usages := make([]Usage, len(t.own))
 	var had amount
 	for i := range usages {
 		had.add(t.had[i], 1)
-		u, alone := &usages[i], t.alone[i]
-		u.Unique, u.UniqueStored = alone.slots*blockBytes, alone.bytes
-		u.Shared, u.SharedStored = (had.slots-alone.slots)*blockBytes, had.bytes-alone.bytes
+		u, own := &usages[i], t.own[i]
+		u.Unique, u.UniqueStored = own.slots*blockBytes, own.bytes
+		u.Shared, u.SharedStored = (had.slots-own.slots)*blockBytes, had.bytes-own.bytes
 		u.Stored = had.bytes
 	}
 	return usages
