@@ -380,7 +380,7 @@ func seeds(t testing.TB, n uint64) (list []uint64) {
 // seed: STRONGROOM_SEED repeats it.
 func TestHistories(t *testing.T) {
 	kinds := map[string]int{}
-	for _, seed := range seeds(t, 30) {
+	for _, seed := range seeds(t, 12) {
 		history(t, seed, kinds)
 	}
 	t.Logf("done: %v", kinds)

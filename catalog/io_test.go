@@ -6,6 +6,7 @@ import (
 	"path"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/strongroom-backup/strongroom/internal/crashfs"
 )
@@ -23,12 +24,12 @@ func ioLabel(p string) string {
 	return ""
 }
 
-// TestIOOrder holds the order of operations of a first commit, a second one, a
-// removal and a commit into a new log file against testdata/io-order.txt.
+// TestIOOrder holds the order of operations of every kind of change, the first
+// and one into a new log file among them, against testdata/io-order.txt.
 func TestIOOrder(t *testing.T) {
 	fs := crashfs.New()
 	o := testOptions(fs)
-	o.LogFileBytes = 800
+	o.LogFileBytes = 1050
 	c := mustOpen(t, o)
 	defer mustClose(t, c)
 	var b strings.Builder
@@ -44,6 +45,18 @@ func TestIOOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	for _, x := range []struct {
+		what string
+		do   func() error
+	}{
+		{"forget", func() error { return c.Forget(testID(1)) }},
+		{"forget again", func() error { return c.Forget(testID(1)) }},
+		{"hold", func() error { return c.Hold(testID(2), "why") }},
+		{"hold again", func() error { return c.Hold(testID(2), "why") }},
+		{"policy", func() error { return c.SetPolicy("vm", Policy{TrashKeep: new(time.Duration)}) }},
+	} {
+		record(x.what, func() { mustDo(t, x.do()) })
+	}
 	record("commit into the next file", func() { mustCommit(t, c, onePoint(3, "vm", ChunkRef{})) })
 	golden(t, "testdata/io-order.txt", b.String())
 }

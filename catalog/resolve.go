@@ -58,7 +58,7 @@ func noPoints(vm string) error { return fmt.Errorf("VM %s %w: it has no point", 
 // inTrash is the error for a reference to a point in the trash.
 func inTrash(p *Point) error {
 	return fmt.Errorf("point %s of VM %s %w: it is in the trash since %s and may be removed from %s on; "+
-		"undelete it to use it again (strongroom undelete %s)", p.ID, p.VM, ErrNotFound,
+		"undelete it to use it again (strongroom point undelete %s)", p.ID, p.VM, ErrNotFound,
 		p.Trashed.Format(time.RFC3339), p.Purge.Format(time.RFC3339), p.ID)
 }
 
