@@ -16,8 +16,7 @@ const barSpaceBack = 300
 
 // spaceShare is how much of the space that can come back must have come back
 // when the clock stops. A pack that is mostly alive is not worth rewriting, and
-// one that is still being filled waits, so
-// all of it never comes at once.
+// one that is still being filled waits, so all of it never comes at once.
 const spaceShare = 0.9
 
 // row6 deletes points and waits for their space.
