@@ -182,11 +182,11 @@ func lifeRun(t *testing.T, fs *crashfs.FS, l *lifeLedger) {
 	}
 }
 
-func crashSteps() (every uint64, seeds []uint64) {
+func crashSteps() (every uint64, all []uint64) {
 	if raceEnabled {
-		return 61, []uint64{1}
+		return 61, seeds(1)
 	}
-	return 8, []uint64{1, 2}
+	return 8, seeds(2)
 }
 
 // TestCrashWhileCollecting cuts the power at every few operations of runs that

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -223,3 +225,21 @@ func hexDigits(n uint64, width int) string {
 }
 
 func sortAddrs(a []Addr) { slices.Sort(a) }
+
+// seeds are those of a test's runs: STRONGROOM_SEED alone, or n of them; with
+// STRONGROOM_SOAK=k, k times as many.
+func seeds(n uint64) []uint64 {
+	number := func(name string) (uint64, bool) {
+		v, err := strconv.ParseUint(os.Getenv(name), 10, 64)
+		return v, err == nil
+	}
+	if seed, ok := number("STRONGROOM_SEED"); ok {
+		return []uint64{seed}
+	}
+	if k, ok := number("STRONGROOM_SOAK"); ok {
+		n *= k
+	}
+	return count(0, n)
+}
+
+func newRNG(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1234)) }
