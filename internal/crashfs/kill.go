@@ -18,18 +18,28 @@ func (fs *FS) Kill() *FS {
 func (at *Instant) Kill() *FS { return at.fs.kill() }
 
 // KillDuring is Kill in the middle of the instant's operation: of a write, the
-// kernel may have taken only the first pages.
+// kernel may have taken only what lies in the first pages of the file.
 func (at *Instant) KillDuring(rng *rand.Rand) *FS {
 	clone := at.fs.kill()
 	if at.Op.Kind == Write && at.Op.Err == nil && at.Op.Len > 0 {
 		if n := clone.find(clone.root, at.Op.Inode); n != nil {
 			clone.used -= n.allocated
-			n.shorten(rng.Int64N(at.Op.Len/pageSize+1) * pageSize)
+			n.shorten(pages(at.Op, rng))
 			n.allocated = n.cur.allocated()
 			clone.used += n.allocated
 		}
 	}
 	return clone
+}
+
+// pages is how much of a write there is: all, nothing, or what lies before some
+// page boundary of the file.
+func pages(op Op, rng *rand.Rand) int64 {
+	ends := []int64{0, op.Len}
+	for at := (op.Off/pageSize + 1) * pageSize; at < op.Off+op.Len; at += pageSize {
+		ends = append(ends, at-op.Off)
+	}
+	return ends[rng.IntN(len(ends))]
 }
 
 // find looks for a file by its number.
