@@ -12,17 +12,6 @@ import (
 	"github.com/strongroom-backup/strongroom/internal/hist"
 )
 
-const (
-	// accountRecords and accountChanges bound the part of the queue that is
-	// applied in one batch: about a fifth of a second's work, 4 MiB.
-	accountRecords = 16 << 10
-	accountChanges = 128 << 10
-
-	// settleTries is how often a question looks for a moment when nothing is
-	// queued before it makes one by keeping commits out.
-	settleTries = 8
-)
-
 // accounts count, for every slot of every pack, how often chunk records that
 // images name lead to it. The counts are made from the queue of chunks born
 // and died, some time after the batch that queued them; a question first has
@@ -38,7 +27,7 @@ type accounts struct {
 	once sync.Once     // stop is closed once
 
 	// mu is held while a part of the queue is applied and while the accounts
-	// are made anew. It is taken after commit.
+	// are made anew. It is taken after asking and before commit.
 	mu     sync.Mutex
 	work   accountWork
 	window accountWindow
@@ -50,27 +39,26 @@ type accounts struct {
 	touches  touches
 }
 
-// accountWindow bounds what a question gathers before it works through it; more
-// takes more rounds.
-type accountWindow struct {
-	numbers, slots int // 24 bytes each
-	places         int // 24 bytes each
-	records        int // bytes
-}
+// accountWindow bounds what a question gathers; see windowNumbers.
+type accountWindow struct{ numbers, slots, places, records int }
 
 // start begins to work on the queue.
-func (a *accounts) start(c *Catalog) {
+func (a *accounts) start(c *Catalog) error {
 	a.c, a.wake = c, make(chan struct{}, 1)
 	a.stop, a.done = make(chan struct{}), make(chan struct{})
 	a.work.sum = newPageSum()
 	a.work.maxRecords, a.work.maxChanges = accountRecords, accountChanges
-	a.window = accountWindow{numbers: 1 << 20, slots: 3 << 20, places: 1 << 16, records: 32 << 20}
+	a.window = accountWindow{windowNumbers, windowSlots, windowPlaces, windowRecords}
+	if err := a.dropLeftovers(); err != nil {
+		return err
+	}
 	a.kick()
 	if c.o.idle {
 		close(a.done)
-		return
+		return nil
 	}
 	go a.run()
+	return nil
 }
 
 // kick says that something may have been queued.
@@ -210,13 +198,7 @@ func (a *accounts) settled() (*accountView, error) {
 			return s, err
 		}
 	}
-	a.c.commit.Lock() // what is left to apply came since the last try
-	defer a.c.commit.Unlock()
-	s, err := a.settle()
-	if s == nil && err == nil {
-		err = fmt.Errorf("%w: the queue does not end though nobody adds to it", ErrAccounts)
-	}
-	return s, err
+	return a.settleAlone()
 }
 
 // settle applies what is queued now and returns a view if nothing is after that.
@@ -224,12 +206,37 @@ func (a *accounts) settle() (*accountView, error) {
 	if err := a.apply(); err != nil {
 		return nil, err
 	}
-	a.mu.Lock() // so that touched is of the same moment
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.view()
+}
+
+// settleAlone keeps commits out while it applies what came since the last try.
+func (a *accounts) settleAlone() (*accountView, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.c.commit.Lock()
+	defer a.c.commit.Unlock()
+	last, more, err := lastQueued(a.c.db)
+	for more && err == nil {
+		more, err = a.step(last)
+	}
+	if err != nil {
+		return nil, err
+	}
+	v, err := a.view()
+	if v == nil && err == nil {
+		err = fmt.Errorf("%w: the queue does not end though nobody adds to it", ErrAccounts)
+	}
+	return v, err
+}
+
+// view returns a view as of now, unless something is queued. mu is held.
+func (a *accounts) view() (*accountView, error) {
 	v := &accountView{Snapshot: a.c.db.NewSnapshot(), touched: a.touches.number()}
-	a.mu.Unlock()
 	_, queued, err := lastQueued(v)
-	var s accountState
 	if err == nil && !queued {
+		var s accountState
 		if s, err = getAccountState(v); err == nil {
 			v.epoch, v.live = s.epoch, s.live
 			return v, nil

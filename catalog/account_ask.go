@@ -10,16 +10,10 @@ import (
 	"github.com/strongroom-backup/strongroom/dedup"
 )
 
-// maxAnswers and maxAnswerImages bound the answers kept: about 1 MiB.
-const (
-	maxAnswers      = 256
-	maxAnswerImages = 8 << 10
-)
-
 // askState lets one question at a time be worked on, whose memory is then all
 // there is, and keeps answers as long as nothing has changed.
 type askState struct {
-	sync.Mutex // taken before commit and accounts.mu
+	sync.Mutex // taken before accounts.mu
 	stamp      string
 	answers    map[string]map[string]Usage
 	images     int // usages in answers

@@ -19,10 +19,6 @@ type slotRun struct {
 // pageSlots is one more than the highest slot an address can name.
 const pageSlots = 1 << 16
 
-// maxSlotCount is out of reach of any number of chunk records, and far enough
-// from overflow.
-const maxSlotCount = 1 << 60
-
 func accountsPrefix(epoch byte) []byte { return []byte{keyAccounts, epoch} }
 
 func pageKey(epoch byte, pack uint64) []byte {

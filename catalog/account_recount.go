@@ -35,7 +35,9 @@ func (c *Catalog) RecountAccounts() (Recount, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.recount()
+	r, err := a.recount()
+	a.mended = a.mended && err != nil
+	return r, err
 }
 
 // recount makes pages of the other epoch from the chunk records of a snapshot
@@ -115,6 +117,23 @@ func (a *accounts) recountChunks(snap *pebble.Snapshot, s *accountState) (chunks
 		err = flush()
 	}
 	return chunks, err
+}
+
+// dropLeftovers drops what a crash left of a recount.
+func (a *accounts) dropLeftovers() error {
+	s, err := getAccountState(a.c.db)
+	if err != nil {
+		return nil // the next question has them made anew
+	}
+	it, err := newPages(a.c.db, 1-s.epoch)
+	if err != nil {
+		return err
+	}
+	any := it.First()
+	if err := errors.Join(it.Error(), it.Close()); err != nil || !any {
+		return err
+	}
+	return a.dropPages(1 - s.epoch)
 }
 
 // comparePages counts the new pages and the packs where old ones differ, which

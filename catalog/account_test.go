@@ -49,7 +49,7 @@ func checkAccounts(t testing.TB, what string, c *Catalog, store *fakeStore, rng 
 // histories with restarts, lost databases and recounts, and memory for all or
 // for little at a time.
 func TestAccountHistories(t *testing.T) {
-	for _, seed := range seeds(t, 12) {
+	for _, seed := range seeds(t, 8) {
 		what := fmt.Sprintf("STRONGROOM_SEED=%d", seed)
 		rng := rand.New(rand.NewPCG(seed, 11))
 		store := newFakeStore()
@@ -327,4 +327,17 @@ func TestAnswersAreKept(t *testing.T) {
 	if n := calls(all); n != 1 {
 		t.Errorf("one new block: %d asked for", n)
 	}
+}
+
+// TestSettleAlone: with commits kept out a view is found whatever is queued.
+func TestSettleAlone(t *testing.T) {
+	c, store, rng := accountHistory(t, 10, 40)
+	v, err := c.accounts.settleAlone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	checkAccounts(t, "settled", c, store, rng)
 }

@@ -3,6 +3,7 @@ package catalog
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -49,9 +50,6 @@ func (c *Catalog) Usage(points ...string) (Usage, error) {
 	})
 }
 
-// maxKeyPoints bounds the questions about several points that are remembered.
-const maxKeyPoints = 64
-
 // VMUsage returns what all points of a VM take, those in the trash included. A
 // VM without points fails with ErrNotFound.
 func (c *Catalog) VMUsage(vm string) (Usage, error) {
@@ -72,7 +70,7 @@ func (c *Catalog) ChainUsage(vm, disk string) (map[string]Usage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("usage: %w", err)
 	}
-	return answer, nil
+	return maps.Clone(answer), nil
 }
 
 func (c *Catalog) askOne(key string, load func(r pebble.Reader) ([]askedImage, error)) (Usage, error) {

@@ -83,8 +83,7 @@ func (c *Catalog) open() error {
 	if err := c.forgetAll(); err != nil {
 		return err
 	}
-	c.accounts.start(c)
-	return nil
+	return c.accounts.start(c)
 }
 
 // openLog opens the log behind what the database holds of it. If the database
