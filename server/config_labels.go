@@ -28,17 +28,21 @@ func (l *LabelKeep) UnmarshalText(text []byte) error {
 		*l = nil
 		return nil
 	}
-	return l.setNode(doc.Content[0])
+	return l.setMapping(doc.Content[0])
 }
 
-// setNode reads the mapping from a file.
+// setNode reads the mapping from a file, where it may be a string too.
 func (l *LabelKeep) setNode(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!str" {
+		return l.UnmarshalText([]byte(n.Value))
+	}
+	return l.setMapping(n)
+}
+
+func (l *LabelKeep) setMapping(n *yaml.Node) error {
 	if n.Tag == "!!null" {
 		*l = nil
 		return nil
-	}
-	if n.Kind == yaml.ScalarNode && n.Tag == "!!str" {
-		return l.UnmarshalText([]byte(n.Value))
 	}
 	if n.Kind != yaml.MappingNode {
 		return errors.New(`want a mapping, such as {"tier=gold": {daily: 30}}`)

@@ -162,6 +162,63 @@ func TestSecureByDefault(t *testing.T) {
 	}
 }
 
+// The rules of labels, in a file and on one line.
+func TestLabelRules(t *testing.T) {
+	for _, x := range []struct{ text, want, fails string }{
+		{"{}", "{}", ""},
+		{"", "{}", ""},
+		{`{"tier=gold": {daily: 30, yearly: 7}, "a=b": {last: 1}}`, `{"a=b": {last: 1}, "tier=gold": {daily: 30, yearly: 7}}`, ""},
+		{`{"a=b": {}}`, `{"a=b": {}}`, ""},
+		{`{"a=b=c": {last: 0}}`, `{"a=b=c": {}}`, ""},
+		{"[1]", "", "want a mapping"},
+		{"x", "", "want a mapping"},
+		{`{a: {last: 1}}`, "", "key=value"},
+		{`{"=b": {last: 1}}`, "", "key=value"},
+		{`{"a=b": 3}`, "", "keep rules"},
+		{`{"a=b": {last: x}}`, "", "whole number"},
+		{`{"a=b": {last: -1}}`, "", "whole number"},
+		{`{"a=b": {sometimes: 1}}`, "", "no such rule"},
+		{`{"a=b": {last: 1, last: 2}}`, "", "twice"},
+		{`{"a=b": {last: 1}, "a=b": {last: 2}}`, "", "twice"},
+		{`{"a=b": &x {last: 1}, "c=d": *x}`, "", "keep rules"},
+		{"{", "", "want a mapping"},
+	} {
+		var inLine, inFile Config
+		err := inLine.setFlag(Flag{"retention.labels", x.text})
+		fileErr := inFile.Decode([]byte("retention:\n  labels: " + x.text + "\n"))
+		if x.fails != "" {
+			if err == nil || !strings.Contains(err.Error(), x.fails) || fileErr == nil {
+				t.Errorf("%s: %v, in a file %v; want %q", x.text, err, fileErr, x.fails)
+			}
+			continue
+		}
+		if err != nil || fileErr != nil || inLine.Retention.Labels.String() != x.want || inFile.Retention.Labels.String() != x.want {
+			t.Errorf("%s: %v %v, in a file %v %v", x.text, inLine.Retention.Labels, err, inFile.Retention.Labels, fileErr)
+		}
+	}
+}
+
+func TestLifeSettings(t *testing.T) {
+	for _, x := range []struct{ key, value, fails string }{
+		{"trash.keep", "0s", ""}, {"trash.keep", "3654d", "trash.keep"},
+		{"retention.keep.daily", "7", ""}, {"retention.keep.daily", "-1", "retention.keep.daily"},
+		{"retention.schedule", "none", ""}, {"retention.schedule", "@daily", ""}, {"retention.schedule", "17 3 * * 1-5", ""},
+		{"retention.schedule", "", "retention.schedule"}, {"retention.schedule", "61 * * * *", "retention.schedule"}, {"retention.schedule", "daily", "retention.schedule"},
+		{"retention.timezone", "UTC", ""}, {"retention.timezone", "", "retention.timezone"}, {"retention.timezone", "Mars/Phobos", "retention.timezone"},
+		{"retention.labels", `{"a b=c": {last: 1}}`, "retention.labels"},
+		{"chains.full-after", "off", ""}, {"chains.full-after", "0", "off"}, {"chains.limit", "32", ""}, {"chains.limit", "-1", "off"},
+		{"chains.warn-manual", "5", ""}, {"chains.warn-manual", "x", "off"}, {"chains.strict", "true", ""}, {"chains.strict", "yes", "true or false"},
+		{"gc.rate", "0", ""}, {"gc.rate", "2TiB", "gc.rate"}, {"gc.dead-ratio", "1", ""}, {"gc.dead-ratio", "0.01", "gc.dead-ratio"}, {"gc.dead-ratio", "1.1", "gc.dead-ratio"},
+		{"gc.dead-ratio", "NaN", "gc.dead-ratio"}, {"gc.dead-ratio", "half", "number"}, {"gc.reclaim-at", "10GiB", ""}, {"gc.every", "0s", "gc.every"}, {"gc.grace", "2d", "gc.grace"},
+		{"scrub.target-age", "0s", ""}, {"scrub.target-age", "720h", ""}, {"scrub.target-age", "1s", "scrub.target-age"}, {"scrub.rate", "50M", ""},
+	} {
+		_, _, err := Load(Sources{Flags: []Flag{{x.key, x.value}}})
+		if (err == nil) != (x.fails == "") || err != nil && !strings.Contains(err.Error(), x.fails) {
+			t.Errorf("%s=%s: %v; want %q", x.key, x.value, err, x.fails)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte("nbd:\n  max-connections: 3\n"))
 	f.Add([]byte("a: &a [*a]"))

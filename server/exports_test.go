@@ -122,6 +122,12 @@ func TestFullStore(t *testing.T) {
 	if _, err := w.client.RemovePoint(t.Context(), old.Point, true); err != nil {
 		t.Error(err)
 	}
+	if j := w.finish(w.client.GC(t.Context(), api.GCRequest{})); j.State != api.JobDone {
+		t.Errorf("no collection on a full disk: %+v", j)
+	}
+	if h, err := w.client.Health(t.Context()); err != nil || !strings.Contains(strings.Join(h.Warnings, ""), "the store is full") {
+		t.Errorf("health %+v, %v", h, err)
+	}
 }
 
 // Damaged data is not served: the client gets EIO and a text, the log VM, disk

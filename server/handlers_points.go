@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/internal/ids"
@@ -65,7 +66,7 @@ func (s *Server) deletePoint(_ http.ResponseWriter, r *http.Request) (any, error
 		return nil, err
 	}
 	s.log.Info("point deleted", keyPoint, d.Point.ID, keyVM, d.Point.VM, "purge", d.Purge)
-	return api.Removed{Point: d.Point.ID, VM: d.Point.VM, Purge: d.Purge}, nil
+	return api.Removed{Point: d.Point.ID, VM: d.Point.VM, Purge: d.Purge.UTC().Truncate(time.Millisecond)}, nil
 }
 
 func (s *Server) postUndelete(_ http.ResponseWriter, r *http.Request) (any, error) {

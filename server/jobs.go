@@ -50,12 +50,31 @@ func (j *jobs) began(job maintenance.Job) {
 func (j *jobs) ended(job maintenance.Job) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if idle(job) {
+		j.past = slices.DeleteFunc(j.past, func(old maintenance.Job) bool { return old.Kind == job.Kind && idle(old) })
+	}
 	j.past = append(j.past, job)
 	if n := len(j.past) - jobsKept; n > 0 {
 		j.past = slices.Delete(j.past, 0, n)
 	}
 	close(j.change)
 	j.change = make(chan struct{})
+}
+
+// idle reports whether a job began by itself and found nothing to do. Of those
+// only the last of a kind is remembered.
+func idle(j maintenance.Job) bool {
+	switch {
+	case j.Trigger == maintenance.OnRequest || j.Err != nil:
+		return false
+	case j.GC != nil && (j.GC.Sweep.Victims > 0 || j.GC.Purged > 0):
+		return false
+	case j.Verify != nil && (j.Verify.DamagedBlocks > 0 || j.Verify.DamagedPacks > 0 || j.Verify.Repaired > 0):
+		return false
+	case j.Prune != nil && j.Prune.Removed > 0:
+		return false
+	}
+	return true
 }
 
 // start has run done in the background and returns its job once that has begun,

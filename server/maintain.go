@@ -87,29 +87,25 @@ func (s *Server) upkeepEvents() maintenance.Events {
 
 // logEnded tells how a job went. What found nothing to do is told quietly.
 func (s *Server) logEnded(j maintenance.Job) {
-	level, attrs := slog.LevelInfo, []any{keyJob, j.ID, keyKind, j.Kind, keyTrigger, j.Trigger, keyDuration, j.Ended.Sub(j.Started).Round(time.Millisecond)}
-	idle := true
+	level, message := slog.LevelInfo, "job done"
+	attrs := []any{keyJob, j.ID, keyKind, j.Kind, keyTrigger, j.Trigger, keyDuration, j.Ended.Sub(j.Started).Round(time.Millisecond)}
 	if g := j.GC; g != nil {
-		idle = g.Sweep.Victims == 0 && g.Purged == 0
 		attrs = append(attrs, "packs", g.Sweep.Victims, "condemned_bytes", g.Sweep.CondemnedBytes, "moved_bytes", g.Sweep.MovedBytes,
 			"freed_bytes", g.Sweep.FreedBytes, "purged_points", g.Purged)
 	}
 	if v := j.Verify; v != nil {
-		idle = v.DamagedBlocks == 0 && v.DamagedPacks == 0 && v.Repaired == 0
 		attrs = append(attrs, "packs", v.Packs, keyBytes, v.Bytes, "damaged_blocks", v.DamagedBlocks, "damaged_packs", v.DamagedPacks, "repaired_blocks", v.Repaired)
 	}
 	if p := j.Prune; p != nil {
-		idle = p.Removed == 0
 		attrs = append(attrs, "kept", p.Kept, "removed", p.Removed)
 	}
-	message := "job done"
 	switch {
 	case errors.Is(j.Err, context.Canceled):
 		message = "job cancelled"
 	case j.Err != nil:
 		level, message = slog.LevelError, "job failed"
 		attrs = append(attrs, keyError, j.Err)
-	case idle && j.Trigger != maintenance.OnRequest:
+	case idle(j):
 		level = slog.LevelDebug
 	}
 	s.log.Log(s.ctx, level, message, attrs...)

@@ -183,6 +183,18 @@ func (w *world) commit(session string) api.Receipt {
 	return r
 }
 
+// finish waits for the end of a job that a request began.
+func (w *world) finish(j api.Job, err error) api.Job {
+	w.t.Helper()
+	for err == nil && j.Running() {
+		j, err = w.client.Job(w.t.Context(), j.ID, 30*time.Second)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return j
+}
+
 // random is content that does not compress, of a seed.
 func random(seed byte, n int) []byte {
 	p := make([]byte, n)
