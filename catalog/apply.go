@@ -22,6 +22,7 @@ type applier struct {
 	mark  watermark
 	batch *pebble.Batch
 	limit int               // bytes of batch from which on it is flushed early
+	step  int               // entries of chunk lists forgotten in one batch
 	dead  func(no chunkRun) // told of chunks that died, after the batch
 
 	txn pending
@@ -46,7 +47,7 @@ type pending struct {
 }
 
 func newApplier(db *pebble.DB, mark watermark, dead func(chunkRun)) *applier {
-	return &applier{db: db, mark: mark, batch: db.NewBatch(), limit: batchBytes, dead: dead, recorded: mark.next - 1}
+	return &applier{db: db, mark: mark, batch: db.NewBatch(), limit: batchBytes, step: forgetStep, dead: dead, recorded: mark.next - 1}
 }
 
 func (a *applier) close() { a.batch.Close() }

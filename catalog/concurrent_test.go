@@ -78,3 +78,51 @@ func TestConcurrentUse(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// TestReadersBesideTheTrash: a point that goes to the trash and comes back is
+// there at any moment, as is what it holds.
+func TestReadersBesideTheTrash(t *testing.T) {
+	o := testOptions(newFS())
+	o.Clock = nil
+	c := mustOpen(t, o)
+	defer mustClose(t, c)
+	n := onePoint(1, "vm", ChunkRef{New: testChunk(1)})
+	n.Blobs = []Blob{{"x", []byte("abc")}}
+	mustCommit(t, c, n)
+	mustCommit(t, c, onePoint(2, "vm", ChunkRef{}))
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	for _, read := range []func() error{
+		func() error { _, err := c.Point(testID(1)); return err },
+		func() error { _, err := c.Blob(testID(1), "x"); return err },
+		func() error { _, err := c.ChunkList(testID(1), "vda"); return err },
+		func() error { _, err := c.Resolve(Ref{VM: "vm"}); return err },
+		func() error {
+			live, trashed := c.Stats().Points, 0
+			list, err := c.TrashList()
+			if trashed = len(list); err == nil && (live < 1 || trashed > 1) {
+				err = fmt.Errorf("%d live, %d in the trash", live, trashed)
+			}
+			return err
+		},
+	} {
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := read(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 300 {
+		mustDo(t, c.Trash(testID(1), time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)), c.Undelete(testID(1)))
+	}
+	close(stop)
+	all.Wait()
+}

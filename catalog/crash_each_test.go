@@ -22,6 +22,7 @@ func TestCrashOfEachOperation(t *testing.T) {
 		fs := crashfs.New()
 		options := testOptions(fs)
 		c := mustOpen(t, options)
+		c.commit.app.step = 1
 		m := newModel()
 		do := func(o *op) {
 			mustDo(t, o.do(c))

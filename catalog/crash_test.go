@@ -77,7 +77,7 @@ func crashHistory(t *testing.T, seed uint64, k uint64) (states []crashState) {
 	for range 3 {
 		c := mustOpen(t, o)
 		m = m.forgotten()
-		c.commit.app.limit = 300 // chunk records go ahead of their point
+		c.commit.app.limit, c.commit.app.step = 300, 3 // chunk records go ahead of their point
 		for range 16 {
 			m = crashStep(t, g, m, c, &now)
 			now.Store(&moment{m: m})

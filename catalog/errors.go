@@ -24,8 +24,8 @@ var (
 	// ErrLocked is matched when a point would go, or its lock be shortened,
 	// before the date it is locked until.
 	ErrLocked = errors.New("locked")
-	// ErrReadOnly is matched by what Commit and Remove return once a sync has
-	// failed. Restart the server after looking at the disk: the transaction in
+	// ErrReadOnly is matched by what Commit and all other changes return once a
+	// sync has failed. Restart the server after looking at the disk: the transaction in
 	// question will be there whole or not at all.
 	ErrReadOnly = errors.New("the catalog is read-only")
 )

@@ -35,9 +35,15 @@ func (c *Catalog) Forget(ids ...string) error {
 	if err := c.exclusively(func() error { return c.forgettable(ids) }); err != nil {
 		return err
 	}
-	for _, id := range ids { // a commit may come between
-		if err := c.exclusively(func() error { return c.forget(id) }); err != nil {
-			return err
+	for _, id := range ids {
+		for more := true; more; { // a commit may come between
+			err := c.exclusively(func() (err error) {
+				more, err = c.forget(id)
+				return err
+			})
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return c.exclusively(c.sync)
@@ -60,18 +66,19 @@ func (c *Catalog) forgettable(ids []string) error {
 	return nil
 }
 
-// forget is not durable before sync. commit must be held.
-func (c *Catalog) forget(id string) error {
+// forget takes a step of forgetting a point and says whether there is more to
+// do. It is not durable before sync. commit must be held.
+func (c *Catalog) forget(id string) (more bool, err error) {
 	if _, err := get(c.db, pendingKey(id)); errors.Is(err, pebble.ErrNotFound) {
-		return nil
+		return false, nil
 	} else if err != nil {
-		return unreadable("removed point "+id, err)
+		return false, unreadable("removed point "+id, err)
 	}
-	if err := c.commit.app.forget(id); err != nil {
-		return c.fail(fmt.Errorf("forget removed point %s: %w", id, err))
+	if more, err = c.commit.app.forget(id); err != nil {
+		return false, c.fail(fmt.Errorf("forget removed point %s: %w", id, err))
 	}
 	c.accounts.kick()
-	return nil
+	return more, nil
 }
 
 // forgetAll forgets what was removed before Open.
@@ -81,8 +88,10 @@ func (c *Catalog) forgetAll() error {
 		return err
 	}
 	for _, id := range ids {
-		if err := c.forget(id); err != nil {
-			return err
+		for more := true; more; {
+			if more, err = c.forget(id); err != nil {
+				return err
+			}
 		}
 	}
 	return c.sync()
@@ -96,25 +105,50 @@ func (c *Catalog) sync() error {
 	return nil
 }
 
-// forget drops a removed point's chunk lists.
-func (a *applier) forget(id string) error {
+// forget drops the next a.step entries of a removed point's chunk lists, and the
+// point itself with the last.
+func (a *applier) forget(id string) (more bool, err error) {
 	var refs refChanges
-	ch := change{mark: a.mark, pending: -1}
-	err := scan(a.db, imageKey(id, ""), func(key, list []byte) error {
-		if err := refs.list(list, -1); err != nil {
-			return damaged("an image of point "+id, err)
-		}
-		return a.batch.Delete(key, nil)
-	})
-	if err == nil {
-		ch.died, err = refs.write(a.db, a.batch)
+	ch := change{mark: a.mark}
+	if more, err = a.dropLists(id, &refs); err != nil {
+		return false, err
+	}
+	if ch.died, err = refs.write(a.db, a.batch); err != nil {
+		return false, err
+	}
+	err = errors.Join(bury(a.db, a.batch, ch.died), ch.mark.enqueue(a.batch, queueDied, ch.died))
+	if err == nil && !more {
+		ch.pending = -1
+		err = a.batch.Delete(pendingKey(id), nil)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := errors.Join(bury(a.db, a.batch, ch.died), ch.mark.enqueue(a.batch, queueDied, ch.died),
-		a.batch.Delete(pendingKey(id), nil)); err != nil {
-		return err
+	return more, a.finish(&ch, pebble.NoSync)
+}
+
+var errEnough = errors.New("enough")
+
+// dropLists takes whole lists, and then the beginning of one.
+func (a *applier) dropLists(id string, refs *refChanges) (more bool, err error) {
+	left := a.step
+	err = scan(a.db, imageKey(id, ""), func(key, value []byte) error {
+		list, err := decodeChunkList(value)
+		if err != nil {
+			return damaged("an image of point "+id, err)
+		}
+		n := min(left, len(list))
+		left -= n
+		if err := refs.list(appendChunkList(nil, list[:n]), -1); err != nil {
+			return err
+		}
+		if n == len(list) {
+			return a.batch.Delete(key, nil)
+		}
+		return errors.Join(errEnough, a.batch.Set(key, appendChunkList(nil, list[n:]), nil))
+	})
+	if errors.Is(err, errEnough) {
+		return true, nil
 	}
-	return a.finish(&ch, pebble.NoSync)
+	return false, err
 }

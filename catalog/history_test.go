@@ -414,6 +414,7 @@ func history(t *testing.T, seed uint64, kinds map[string]int) {
 			t.Fatalf("%s: after open: %v", what, err)
 		}
 		c.commit.app.limit = 1 + g.rng.IntN(batchBytes) // records go ahead of their point, or not
+		c.commit.app.step = 1 + g.rng.IntN(20)          // of forgetting
 		for i := range g.rng.IntN(80) {
 			m = step(t, g, m, c)
 			if g.rng.IntN(10) == 0 {

@@ -63,6 +63,10 @@ const (
 	// of their own, so that a huge commit is not in memory twice.
 	batchBytes = 4 << 20
 
+	// forgetStep is how many entries of chunk lists are forgotten in one batch:
+	// 1 TiB of disk, about 0.1 s during which no commit gets its turn.
+	forgetStep = 16 << 10
+
 	// memTableBytes and blockCacheBytes are Pebble's. The working set is the
 	// newest points and the chunk records of images in use; Pebble takes the
 	// memory of its memtables, at most two here, out of the cache.

@@ -46,7 +46,9 @@ func (c *Catalog) Point(id string) (Point, error) {
 		return Point{}, err
 	}
 	defer c.leave()
-	_, p, err := getPoint(c.db, id)
+	snap := c.db.NewSnapshot() // it may be on its way to the trash
+	defer snap.Close()
+	_, p, err := getPoint(snap, id)
 	return p, err
 }
 
@@ -81,7 +83,9 @@ func (c *Catalog) Blob(pointID, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer c.leave()
-	_, p, err := getPoint(c.db, pointID)
+	snap := c.db.NewSnapshot()
+	defer snap.Close()
+	_, p, err := getPoint(snap, pointID)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +93,7 @@ func (c *Catalog) Blob(pointID, name string) ([]byte, error) {
 	if i < 0 {
 		return nil, fmt.Errorf("blob %s of point %s %w: the point has %s", name, pointID, ErrNotFound, p.blobNames())
 	}
-	b, err := get(c.db, blobKey(pointID, name))
+	b, err := get(snap, blobKey(pointID, name))
 	if err != nil {
 		return nil, missing(err, "blob %s of point %s", name, pointID)
 	}
@@ -123,7 +127,9 @@ func (c *Catalog) ChunkList(pointID, disk string) ([]ChunkNo, error) {
 
 // noImage says whether the point or only the disk is missing.
 func (c *Catalog) noImage(pointID, disk string) error {
-	_, p, err := getPoint(c.db, pointID)
+	snap := c.db.NewSnapshot()
+	defer snap.Close()
+	_, p, err := getPoint(snap, pointID)
 	if err != nil {
 		return err
 	}

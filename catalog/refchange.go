@@ -88,35 +88,42 @@ func putRefs(b *pebble.Batch, page uint64, counts *refCounts) error {
 // bury takes dead chunks out of the index of hashes, where a later chunk of the
 // same hash may have taken their place.
 func bury(r pebble.Reader, b *pebble.Batch, died []chunkRun) error {
+	if len(died) == 0 {
+		return nil
+	}
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: []byte{keyChunk}, UpperBound: []byte{keyChunk + 1}})
+	if err != nil {
+		return err
+	}
+	defer it.Close()
 	for _, run := range died {
 		for no := run.first; no < run.first+ChunkNo(run.count); no++ {
-			if err := buryOne(r, b, no); err != nil {
-				return err
+			record, err := seekChunk(it, no)
+			if err == nil {
+				err = buryOne(r, b, no, record)
+			}
+			if err != nil {
+				return damaged(fmt.Sprintf("chunk %d", no), err)
 			}
 		}
 	}
 	return nil
 }
 
-func buryOne(r pebble.Reader, b *pebble.Batch, no ChunkNo) error {
-	key := chunkKey(no)
-	v, closer, err := r.Get(key)
+func buryOne(r pebble.Reader, b *pebble.Batch, no ChunkNo, record []byte) error {
+	h, _, err := decodeChunkHead(record)
 	if err != nil {
-		return missing(err, "chunk %d", no)
+		return err
 	}
-	defer closer.Close()
-	h, _, err := decodeChunkHead(v)
-	if err != nil {
-		return damaged(fmt.Sprintf("chunk %d", no), err)
-	}
-	named, err := chunkByHash(r, chunkHashKey(h))
+	key := chunkHashKey(h)
+	named, err := chunkByHash(r, key)
 	if err != nil || named != no {
 		return err
 	}
-	return b.Delete(chunkHashKey(h), nil)
+	return b.Delete(key, nil)
 }
 
-// queue appends an entry for the accounts, unless it is empty.
+// enqueue appends an entry for the accounts, unless it is empty.
 func (w *watermark) enqueue(b *pebble.Batch, kind uint64, runs []chunkRun) error {
 	if len(runs) == 0 {
 		return nil
