@@ -124,6 +124,9 @@ func (c *collecting) collect(ctx context.Context) error {
 			return err
 		}
 		c.run.phase(step.name)
+		if c.e.paused != nil {
+			c.e.paused(step.name)
+		}
 		start := c.e.now()
 		err := step.do(ctx)
 		c.result.Phases = append(c.result.Phases, Phase{step.name, c.e.now().Sub(start)})

@@ -30,6 +30,8 @@ type Engine struct {
 
 	mu    sync.Mutex
 	stats Stats
+
+	paused func(step string) // where tests stop a collection
 }
 
 // New makes an engine and has Volumes ask it before every backup. Nothing runs

@@ -23,6 +23,7 @@ const block = dedup.BlockSize
 type world struct {
 	t  testing.TB
 	fs *crashfs.FS
+	io hooks
 
 	mu    sync.Mutex
 	clock time.Time
@@ -63,14 +64,15 @@ func (w *world) pass(d time.Duration) time.Time {
 
 func (w *world) start() {
 	w.t.Helper()
-	tr, err := tier.CreateDir(w.fs, "data/tier0", [16]byte{1})
+	fs := hookedFS{w.fs, &w.io}
+	tr, err := tier.CreateDir(fs, "data/tier0", [16]byte{1})
 	w.must(err)
 	w.store, err = dedup.Open(dedup.Options{FS: w.fs, Dir: "data/index", Tier: tr, StoreID: [16]byte{1}, PackSize: dedup.MinPackSize, Clock: w.now})
 	w.must(err)
 	w.cat, err = catalog.Open(catalog.Options{FS: w.fs, Dir: "data/catalog", MetaDir: "data/tier0/meta", StoreID: [16]byte{1},
 		RootHash: w.store.RootHash, StoredBytes: w.store.StoredBytes, Clock: w.now})
 	w.must(err)
-	w.vols, err = volume.OpenManager(volume.Options{FS: w.fs, Dir: "data/sessions", Blocks: w.store, Catalog: w.cat, Clock: w.now, BootID: "boot"})
+	w.vols, err = volume.OpenManager(volume.Options{FS: fs, Dir: "data/sessions", Blocks: w.store, Catalog: w.cat, Clock: w.now, BootID: "boot"})
 	w.must(err)
 	w.e, err = New(Options{Blocks: w.store, Catalog: w.cat, Volumes: w.vols, Clock: w.now, Config: w.config, Events: w.events,
 		Space: func() (uint64, uint64, error) { return w.free << 30, 1000 << 30, nil }})
