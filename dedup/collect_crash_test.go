@@ -186,7 +186,7 @@ func crashSteps() (every uint64, all []uint64) {
 	if raceEnabled {
 		return 61, seeds(1)
 	}
-	return 8, seeds(2)
+	return 15, seeds(2)
 }
 
 // TestCrashWhileCollecting cuts the power at every few operations of runs that

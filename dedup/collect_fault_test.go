@@ -71,7 +71,7 @@ func TestEveryFailingOperationOfARepair(t *testing.T) {
 }
 
 func faults(t *testing.T, base *crashfs.FS, act func(t *testing.T, name string, s *Store) []error, live, others map[Addr]uint64) {
-	step, start := 3, 0
+	step, start := 7, 0
 	if raceEnabled {
 		step = 19
 	}

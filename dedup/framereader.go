@@ -54,7 +54,7 @@ func (r *frameReader) load(frame int) error {
 	}
 	r.frame = frame
 	if err != nil {
-		r.headErr, r.dataErr, r.crcBad = err, err, false
+		r.headErr, r.dataErr, r.crcBad, r.payload = err, err, false, nil
 		return nil
 	}
 	head := b[:f.dataOffset()-int64(f.offset)]
@@ -127,6 +127,16 @@ func (r *frameReader) checkHeader(f *tocFrame, b []byte) (frameHeader, error) {
 	return h, nil
 }
 
+// upTo sees to it that the frame is decoded as far as the slot: of a frame that
+// does not decode whole, the blocks before the damage are still good.
+func (r *frameReader) upTo(slot tocSlot) error {
+	if r.dataErr == nil || r.payload == nil {
+		return r.dataErr
+	}
+	f := &r.toc.frames[slot.frame]
+	return r.s.codec.decode(f.codec, r.payload, r.raw[:int(slot.pos+1)*BlockSize], int(f.count))
+}
+
 // block returns the block of an entry if it has its hash, else why not. The
 // slice is valid until the next call. err is the context's or the limiter's.
 func (r *frameReader) block(entry int) (data []byte, wrong, err error) {
@@ -137,8 +147,8 @@ func (r *frameReader) block(entry int) (data []byte, wrong, err error) {
 	if err := r.load(int(slot.frame)); err != nil {
 		return nil, nil, err
 	}
-	if r.dataErr != nil {
-		return nil, r.dataErr, nil
+	if wrong := r.upTo(slot); wrong != nil {
+		return nil, wrong, nil
 	}
 	data = r.raw[int(slot.pos)*BlockSize:][:BlockSize]
 	if r.s.hash.blockHash(data) != r.toc.hashes[entry] {

@@ -136,7 +136,11 @@ func (sp *span) serveCached(p *piece, r *payloads) error {
 	if len(e.value.data) < need*BlockSize { // an earlier reader wanted less of it
 		e.forget()
 		e.release()
-		if e, hit, err = sp.decoded(p, r, count, count); err != nil {
+		e, hit, err = sp.decoded(p, r, count, count)
+		if isDamage(err) { // the rest of it: what is wanted may be before the damage
+			e, hit, err = sp.decoded(p, r, need, count)
+		}
+		if err != nil {
 			return err
 		}
 	}

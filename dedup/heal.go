@@ -75,8 +75,20 @@ func (sp *span) readOrHeal(addrs []Addr, dst []byte) (int, error) {
 	if at > 0 {
 		return sp.readOrHeal(addrs[:at], dst[:at*BlockSize:at*BlockSize])
 	}
-	if d == nil && len(addrs) > 1 { // the disk failed somewhere in all of them
-		return sp.readOrHeal(addrs[:1], dst[:BlockSize:BlockSize])
+	if err = sp.readOne(addrs[0], dst[:BlockSize:BlockSize], err); err == nil {
+		return 1, nil
 	}
-	return 1, sp.s.heal(addrs[0], dst[:BlockSize], err)
+	return 1, sp.s.heal(addrs[0], dst[:BlockSize:BlockSize], err)
+}
+
+// readOne tries a block alone after it could not be read with others: those may
+// be what is damaged, of its own frame too. bad is what was wrong with all.
+func (sp *span) readOne(a Addr, dst []byte, bad error) error {
+	if sp.single {
+		return bad
+	}
+	sp.single, sp.told = true, isDamage(bad)
+	defer func() { sp.single, sp.told = false, false }()
+	_, err := sp.read([]Addr{a}, dst)
+	return err
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/bits"
-	"slices"
 	"time"
 )
 
@@ -126,10 +125,6 @@ type damageRecord struct {
 }
 
 func (r *damageRecord) empty() bool { return !r.unreadable && !r.structure && len(r.slots) == 0 }
-
-func (r *damageRecord) equal(o *damageRecord) bool {
-	return r.unreadable == o.unreadable && r.structure == o.structure && slices.Equal(r.slots, o.slots)
-}
 
 func (r *damageRecord) append(b []byte) []byte {
 	var flags byte

@@ -13,6 +13,7 @@ type span struct {
 	s      *Store
 	view   view
 	single bool // the caller wants one block: do not decode more than needed
+	told   bool // damage met now has been reported already
 	pieces []piece
 	buf    []byte
 }
@@ -176,6 +177,9 @@ func (sp *span) damage(entry int, format string, args ...any) error {
 	}
 	d := damagedPack(sp.view.id.Pack, sp.view.id.Gen, off, format, args...)
 	d.Slot = int(slot.slot)
+	if sp.told {
+		return d
+	}
 	return sp.s.damage(d)
 }
 

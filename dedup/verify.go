@@ -90,6 +90,7 @@ func (s *Store) report(e *examined) VerifyResult {
 
 // verified notes the outcome about a sealed pack.
 func (s *Store) verified(e *examined) VerifyResult {
+	before := s.health.record(e.id.Pack)
 	e.damaged = append(e.damaged, s.unfound(e)...)
 	res := s.report(e)
 	known := damageRecord{unreadable: e.unreadable != nil, structure: len(e.structure) > 0, slots: e.damagedSlots()}
@@ -98,13 +99,12 @@ func (s *Store) verified(e *examined) VerifyResult {
 		s.damage(damagedPack(pack, e.id.Gen, 0, "the pack cannot be looked at: %v", e.unreadable))
 		known.slots = s.health.record(pack).slots // neither better nor worse than before
 	}
-	before := s.health.record(pack)
 	s.health.put(pack, known)
 	s.saveHealth(pack)
 	if res.Whole {
 		s.saveVerified(pack)
 	}
-	if !before.equal(&known) {
+	if !before.empty() || !known.empty() {
 		// What a crash makes forgotten would be dedup hits again.
 		if err := s.index.flushed(); err != nil && !errors.Is(err, ErrClosed) {
 			s.indexError(err)
