@@ -128,7 +128,7 @@ func NewConfig() Config {
 		Chains: ChainsConfig{FullAfter: 63, Limit: 128},
 		GC: GCConfig{
 			Rate: 100 * units.MiB, DeadRatio: 0.25, ReclaimAt: units.GiB,
-			Every: units.Duration(time.Minute), Grace: units.Duration(10 * time.Second),
+			Every: units.Duration(30 * time.Second), Grace: units.Duration(10 * time.Second),
 		},
 		Scrub: ScrubConfig{TargetAge: units.Duration(30 * units.Day), Rate: 100 * units.MiB},
 		Log:   LogConfig{Level: "info", Format: "text"},
