@@ -3,6 +3,7 @@
 # make test    everything that must pass: format, vet, tests, race detector, real clients
 # make bench   the figures of docs/PERFORMANCE.md, measured on this machine
 # make soak    the random tests for longer
+# make mutants a fault planted at every step taken for safety: which test notices it
 # make fuzz    every fuzz target for FUZZTIME each
 #
 # demo, test and bench install the Debian packages they need; see .ci/tools.
@@ -18,7 +19,7 @@ SOAK     ?= 20
 # The packages in which goroutines meet.
 RACE = ./catalog/... ./dedup/... ./internal/... ./metrics/... ./nbd/... ./server/... ./tier/... ./volume/...
 
-.PHONY: build demo test check unit race bench soak fuzz clean
+.PHONY: build demo test check unit race bench soak mutants fuzz clean
 
 build:
 	go build -o bin/strongroom ./cmd/strongroom
@@ -51,8 +52,12 @@ bench:
 
 soak:
 	@.ci/tools test
-	STRONGROOM_SOAK=$(SOAK) go test -timeout 2h ./volume/... ./internal/crashfs ./integration/powercut
+	STRONGROOM_SOAK=$(SOAK) go test -timeout 2h ./volume/... ./internal/crashfs ./integration/powercut ./integration/life
 	STRONGROOM_KILLS=$(KILLS) go test -timeout 2h -count=1 -run TestKill -v ./integration
+
+mutants:
+	go vet -tags mutants ./...
+	go run ./internal/mutant/run
 
 fuzz:
 	@for package in $$(go list ./...); do \
