@@ -3,6 +3,7 @@ package catalog
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 
 	"github.com/strongroom-backup/strongroom/dedup"
@@ -16,12 +17,11 @@ func benchStore(addrs []dedup.Addr, out []uint32) error {
 	return nil
 }
 
-// benchChain is a full backup of a 1 TiB disk and incrementals in each of which
-// so many chunks have eight new blocks each.
-func benchChain(b *testing.B, points, changed int) *Catalog {
+// benchChain is a full backup and incrementals in each of which so many chunks
+// have eight new blocks each.
+func benchChain(b *testing.B, points, chunks, changed int) *Catalog {
 	c := benchCatalog(b)
 	c.o.StoredBytes = benchStore
-	const chunks = 16 << 10
 	mustCommit(b, c, onePoint(0, "vm", freshImage(1, chunks)...))
 	list, err := c.ChunkList(testID(0), "vda")
 	if err != nil {
@@ -86,9 +86,10 @@ func (c *Catalog) forgetAnswers() {
 	c.accounts.asking.Unlock()
 }
 
+// BenchmarkUsage is of a 1 TiB disk with 128 points.
 func BenchmarkUsage(b *testing.B) {
 	for _, changed := range []int{100, 1000} {
-		c := benchChain(b, 128, changed)
+		c := benchChain(b, 128, 16<<10, changed)
 		for name, ask := range map[string]func() error{
 			"full":        func() error { _, err := c.Usage(testID(0)); return err },
 			"incremental": func() error { _, err := c.Usage(testID(127)); return err },
@@ -106,5 +107,19 @@ func BenchmarkUsage(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkUsageLong is of a 128 GiB disk with a thousand points.
+func BenchmarkUsageLong(b *testing.B) {
+	c := benchChain(b, 1000, 2<<10, 100)
+	for b.Loop() {
+		c.forgetAnswers()
+		if _, err := c.ChainUsage("vm", "vda"); err != nil {
+			b.Fatal(err)
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		b.ReportMetric(float64(m.HeapInuse)/(1<<20), "MiB-heap")
 	}
 }

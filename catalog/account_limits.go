@@ -1,10 +1,12 @@
 package catalog
 
 const (
-	// accountRecords and accountChanges bound the part of the queue that is
-	// applied in one batch: a fifth of a second's work, 2 MiB.
+	// accountRecords and accountChanges, of slots in a row, bound the part of
+	// the queue that is applied in one batch: even if every change is of
+	// another pack, and all these packs are thoroughly fragmented, their pages
+	// take less than 64 MiB.
 	accountRecords = 16 << 10
-	accountChanges = 128 << 10
+	accountChanges = 16 << 10
 
 	// settleTries is how often a question looks for a moment when nothing is
 	// queued before it makes one by keeping commits out.
@@ -17,7 +19,7 @@ const (
 	// windowPlaces, which makes 160 MiB.
 	windowNumbers = 512 << 10 // events in the life of chunks
 	windowSlots   = 3 << 20   // runs of slots
-	windowPlaces  = 64 << 10  // changes of places on a disk
+	windowPlaces  = 128 << 10 // changes of places on a disk
 	windowRecords = 32 << 20  // bytes of chunk records, for these places
 
 	// maxAnswers and maxAnswerImages bound the answers kept: about 1 MiB.
