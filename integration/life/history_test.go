@@ -25,7 +25,8 @@ type history struct {
 	points   points
 	sessions []*session
 	readers  []*openImage
-	gone     []string // ids of points that were removed
+	gone     []string  // ids of points that were removed
+	past     []content // what vdb once was
 	size     map[string]int64
 	log      []string // of operations
 }
@@ -53,6 +54,7 @@ var ops = []op{
 	{name: "write", weight: 24, do: (*history).writeBlocks},
 	{name: "write part", weight: 8, do: (*history).writePart},
 	{name: "zero", weight: 5, do: (*history).zero},
+	{name: "as once", weight: 4, do: (*history).asOnce},
 	{name: "flush", weight: 5, do: (*history).flush, crash: true},
 	{name: "read session", weight: 3, do: (*history).readSession},
 	{name: "start", weight: 9, do: (*history).start, crash: true, partly: true},
@@ -121,7 +123,7 @@ func (h *history) start() error {
 	r := volume.StartRequest{VM: h.vm, Mode: []string{"auto", "auto", "full", "incremental"}[h.rng.IntN(4)],
 		TTL: 2000 * time.Hour, Manual: h.rng.IntN(8) == 0}
 	for _, name := range []string{"vda", "vdb"} {
-		if h.rng.IntN(12) == 0 && h.size[name] < dedup.ChunkSize*3/2 {
+		if h.rng.IntN(40) == 0 && h.size[name] < dedup.ChunkSize*3/2 {
 			h.size[name] += 70_000
 		}
 		if name == "vdb" || h.rng.IntN(2) == 0 {
@@ -340,6 +342,31 @@ func (h *history) zero() error {
 	})
 }
 
+// asOnce makes vdb what it was at some point, which may be gone: its chunks come
+// again.
+func (h *history) asOnce() error {
+	s, err := h.anySession()
+	if err != nil || s == nil || len(h.past) == 0 {
+		return err
+	}
+	d := s.disks[len(s.disks)-1]
+	old := h.past[h.rng.IntN(len(h.past))].resized(d.want.size)
+	h.note("make %s of session %s what it was", d.name, s.id)
+	s.clean = false
+	x, err := h.w.vols.OpenExport(d.token)
+	if err != nil {
+		return err
+	}
+	p := make([]byte, old.size)
+	for i, b := range old.blocks {
+		copy(p[i*dedup.BlockSize:], b[:])
+	}
+	if err := errors.Join(write(d, x, p, 0), x.Close()); err != nil {
+		return fmt.Errorf("change disk %s of session %s: %w", d.name, s.id, err)
+	}
+	return nil
+}
+
 func (h *history) flush() error {
 	s, err := h.anySession()
 	if err != nil || s == nil {
@@ -400,6 +427,10 @@ func (h *history) commit() error {
 		p.images[d.name] = image{d.want.clone(), d.parent}
 	}
 	h.note("that is point %s", p.id)
+	if im, ok := p.images["vdb"]; ok {
+		h.past = append(h.past, im.content)
+		h.past = h.past[max(0, len(h.past)-12):]
+	}
 	h.points = append(slices.Clone(h.points), p)
 	h.drop(s)
 	return nil
