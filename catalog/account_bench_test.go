@@ -22,6 +22,7 @@ func benchStore(addrs []dedup.Addr, out []uint32) error {
 func benchChain(b *testing.B, points, chunks, changed int) *Catalog {
 	c := benchCatalog(b)
 	c.o.StoredBytes = benchStore
+	c.o.PackVersion = func(uint64) uint64 { return 1 }
 	mustCommit(b, c, onePoint(0, "vm", freshImage(1, chunks)...))
 	list, err := c.ChunkList(testID(0), "vda")
 	if err != nil {

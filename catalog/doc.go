@@ -107,6 +107,8 @@
 //
 // life (RWMutex): every method holds it for reading, Close for writing.
 // commit (Mutex), taken after life: all changes but the accounts', one at a time.
+// The accounts' asking (one question at a time) and mu (one part of the queue, or
+// a recount, at a time) are taken after life and before commit, in this order.
 // The applier's and the cache's mutexes are taken last and never together.
 // Readers take no other lock: they see a transaction whole or not at all,
 // because its point is one batch, and methods that read several keys of what
