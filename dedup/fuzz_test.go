@@ -109,7 +109,27 @@ func FuzzIndexValues(f *testing.F) {
 	f.Add(openRecord{gen: 1, slots: 2, size: 3}.append(nil))
 	f.Add(newPackRecord(7, new(toc), 200).append(nil))
 	f.Add(noteBytes(1, 2, 3))
+	f.Add((&packRecord{gen: 1, slots: 2, next: 9, frames: 1, bytes: 5, size: 9, holes: []byte{1, 1}}).append(nil))
+	f.Add((&damageRecord{structure: true, slots: []uint16{0, 7, MaxPackSlots - 1}}).append(nil))
+	f.Add(appendVerified(nil, testTime))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if r, err := parsePackRecord(b); err == nil {
+			n := 0
+			for slot := range uint16(MaxPackSlots) {
+				if r.has(slot) {
+					n++
+				}
+			}
+			if n != int(r.slots) || !bytes.Equal(r.append(nil), b) {
+				t.Fatalf("pack record %x means %+v, %d slots", b, r, n)
+			}
+		}
+		if r, err := parseDamageRecord(b); err == nil && !bytes.Equal(r.append(nil), b) {
+			t.Fatalf("damage record %x means %+v", b, r)
+		}
+		if v, err := parseVerified(b); err == nil && !bytes.Equal(appendVerified(nil, v), b) {
+			t.Fatalf("time %x means %v", b, v)
+		}
 		if a, err := parseBlockValue(b); err == nil && !bytes.Equal(appendBlockValue(nil, a), b) {
 			t.Fatalf("block value %x means %v", b, a)
 		}
