@@ -620,6 +620,9 @@ func (h *history) lock() error {
 	if p == nil {
 		return nil
 	}
+	if i := slices.IndexFunc(h.points, func(p *point) bool { return h.c.now().Before(p.locked) }); i >= 0 && h.rng.IntN(2) == 0 {
+		p = h.points[i] // once more
+	}
 	until := h.c.now().Add(time.Duration(1+h.rng.IntN(60)) * 20 * time.Minute)
 	h.note("lock %s until %v", p.id, until)
 	_, err := h.w.maint.Lock(p.id, until)
