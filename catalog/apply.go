@@ -208,12 +208,6 @@ func (a *applier) indexed() *pebble.Batch {
 	return a.batch
 }
 
-// drop forgets what was gathered after an error.
-func (a *applier) drop() {
-	a.batch.Close()
-	a.batch, a.txn = a.db.NewBatch(), pending{}
-}
-
 func (a *applier) addPoint(ch *change) (err error) {
 	p := a.txn.point
 	if a.txn.attributes != nil {

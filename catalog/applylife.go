@@ -20,13 +20,14 @@ func (a *applier) describe(ch *change, t *described) error {
 	}
 	p.Attributes = t.Attributes
 	ch.mark.lastTime = later(ch.mark.lastTime, t.Trashed)
-	if trashed := !t.Trashed.IsZero(); trashed != at.trashed {
-		if ch.trashed = -1; trashed {
-			ch.trashed = 1
-		}
-		err = b.Delete(at.key(), nil)
+	trashed := !t.Trashed.IsZero()
+	if trashed == at.trashed {
+		return putPoint(b, &p)
 	}
-	return errors.Join(err, putPoint(b, &p), ch.sum(b, p.VM))
+	if ch.trashed = -1; trashed {
+		ch.trashed = 1
+	}
+	return errors.Join(b.Delete(at.key(), nil), putPoint(b, &p), ch.sum(b, p.VM))
 }
 
 // sum makes a VM's summary anew, from what b leaves of it.

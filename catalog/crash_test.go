@@ -111,8 +111,8 @@ func crashStep(t *testing.T, g *generator, m *model, c *Catalog, now *atomic.Poi
 // the catalog goes on.
 func TestCrash(t *testing.T) {
 	n := 0
-	for seed := range uint64(3) {
-		for _, s := range crashHistory(t, seed, 3) {
+	for _, seed := range seeds(t, 3) {
+		for _, s := range crashHistory(t, seed, 5) {
 			checkCrash(t, fmt.Sprintf("seed %d, %s after %v", seed, s.kind, s.op), s)
 			n++
 		}
@@ -197,7 +197,7 @@ func faultyHistory(t *testing.T, what string, fault *crashfs.Fault) (fired bool)
 	m = step(t, g, m, c)
 	fs.Inject(fault)
 	at := &moment{m: m}
-	for range 12 {
+	for range 8 {
 		var err error
 		if at, err = faultyStep(g, at, c); err != nil && at == nil {
 			t.Fatalf("%s: %v", what, err)

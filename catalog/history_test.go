@@ -352,6 +352,9 @@ func (t *testTime) read() time.Time {
 // seeds are those of a test's runs: STRONGROOM_SEED alone, or n of them; with
 // STRONGROOM_SOAK=k, k times as many.
 func seeds(t testing.TB, n uint64) (list []uint64) {
+	if raceEnabled {
+		n = (n + 4) / 5
+	}
 	number := func(name string) (uint64, bool) {
 		s := os.Getenv(name)
 		if s == "" {
@@ -380,7 +383,7 @@ func seeds(t testing.TB, n uint64) (list []uint64) {
 // seed: STRONGROOM_SEED repeats it.
 func TestHistories(t *testing.T) {
 	kinds := map[string]int{}
-	for _, seed := range seeds(t, 12) {
+	for _, seed := range seeds(t, 10) {
 		history(t, seed, kinds)
 	}
 	t.Logf("done: %v", kinds)

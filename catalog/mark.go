@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/bits"
 	"runtime"
@@ -120,10 +121,10 @@ func eachImage(ctx context.Context, r pebble.Reader, visit func(id, disk string,
 		if err == nil {
 			err = visit(id, disk, list)
 		}
-		if err != nil {
-			return damaged(fmt.Sprintf("image %q", key[1:]), err)
+		if errors.Is(err, errDecode) {
+			err = damaged(fmt.Sprintf("image %q", key[1:]), err)
 		}
-		return ctx.Err()
+		return errors.Join(err, ctx.Err())
 	})
 }
 
@@ -173,11 +174,11 @@ func (s *chunkSet) read(snap *pebble.Snapshot, first, end uint64, v chunkVisitor
 		for word := s.words[w]; word != 0; word &= word - 1 {
 			no := ChunkNo(w*64 + uint64(bits.TrailingZeros64(word)))
 			record, err := seekChunk(it, no)
-			if err == nil {
-				err = v.chunk(no, record)
-			}
 			if err != nil {
-				return damaged(fmt.Sprintf("chunk %d", no), err)
+				return err
+			}
+			if err := v.chunk(no, record); err != nil {
+				return damaged(chunkName(no), err)
 			}
 		}
 	}
@@ -187,7 +188,7 @@ func (s *chunkSet) read(snap *pebble.Snapshot, first, end uint64, v chunkVisitor
 // nearChunks is how far it pays to step through records rather than seek.
 const nearChunks = 8
 
-// seekChunk moves it to a chunk behind where it stands.
+// seekChunk moves it to a chunk behind where it stands, which must be there.
 func seekChunk(it *pebble.Iterator, no ChunkNo) ([]byte, error) {
 	at := ChunkNo(0)
 	for range nearChunks {
@@ -205,13 +206,19 @@ func seekChunk(it *pebble.Iterator, no ChunkNo) ([]byte, error) {
 		}
 	}
 	if err := it.Error(); err != nil {
-		return nil, err
+		return nil, unreadable(chunkName(no), err)
 	}
 	if at != no {
-		return nil, fmt.Errorf("an image names it: %w", ErrNotFound)
+		return nil, damaged(chunkName(no), errors.New("an image names it and it is not there"))
 	}
-	return it.ValueAndErr()
+	record, err := it.ValueAndErr()
+	if err != nil {
+		return nil, unreadable(chunkName(no), err)
+	}
+	return record, nil
 }
+
+func chunkName(no ChunkNo) string { return fmt.Sprintf("chunk %d", no) }
 
 func iterChunk(it *pebble.Iterator) ChunkNo { return ChunkNo(binary.BigEndian.Uint64(it.Key()[1:])) }
 

@@ -103,7 +103,7 @@ func bury(r pebble.Reader, b *pebble.Batch, died []chunkRun) error {
 				err = buryOne(r, b, no, record)
 			}
 			if err != nil {
-				return damaged(fmt.Sprintf("chunk %d", no), err)
+				return err
 			}
 		}
 	}
@@ -113,7 +113,7 @@ func bury(r pebble.Reader, b *pebble.Batch, died []chunkRun) error {
 func buryOne(r pebble.Reader, b *pebble.Batch, no ChunkNo, record []byte) error {
 	h, _, err := decodeChunkHead(record)
 	if err != nil {
-		return err
+		return damaged(chunkName(no), err)
 	}
 	key := chunkHashKey(h)
 	named, err := chunkByHash(r, key)
