@@ -38,6 +38,11 @@ func openEngines(c *Config, fs vfs.FS, clock func() time.Time, log *slog.Logger,
 	if e.dir, err = openDataDir(fs, c.Data, clock()); err != nil {
 		return nil, err
 	}
+	for _, name := range databases {
+		if _, err := fs.Stat(e.dir.join(name + asideSuffix)); err == nil {
+			log.Warn("a rebuild of the databases did not end; what it moved aside can be removed", keyPath, e.dir.join(name+asideSuffix))
+		}
+	}
 	err = e.openTier(clock, log)
 	if err == nil {
 		err = e.openBlocks(c, clock, log, fatal)

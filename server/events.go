@@ -28,6 +28,7 @@ func volumeEvents(log *slog.Logger) volume.Events {
 }
 
 func dedupEvents(log *slog.Logger) dedup.Events {
+	var damage burst // whoever reads damaged data again and again makes it
 	return dedup.Events{
 		PackSealed: func(id tier.ID, slots int, bytes int64) {
 			log.Debug("pack sealed", "pack", id.Pack, "gen", id.Gen, "slots", slots, keyBytes, bytes)
@@ -42,7 +43,9 @@ func dedupEvents(log *slog.Logger) dedup.Events {
 			log.Error("pack is missing: points that need it cannot be read whole", "pack", pack, "gen", gen)
 		},
 		Damage: func(err *dedup.DamageError) {
-			log.Error("stored data is damaged; it is not served", "pack", err.Pack, "gen", err.Gen, "slot", err.Slot, "offset", err.Offset, keyReason, err.Reason)
+			if ok, dropped := damage.allow(time.Now()); ok {
+				log.Error("stored data is damaged; it is not served", "pack", err.Pack, "gen", err.Gen, "slot", err.Slot, "offset", err.Offset, keyReason, err.Reason, "left_out", dropped)
+			}
 		},
 		IndexRebuilt: func(reason error) {
 			log.Warn("block index is being built anew from the packs", keyReason, reason)

@@ -116,6 +116,9 @@ func (s *Server) stats() api.Stats {
 	}
 	if u, err := s.engines.tier.Usage(); err == nil {
 		out.CapacityBytes, out.FreeBytes = int64(u.Total), int64(u.Free)
+		out.UsableBytes = max(out.FreeBytes-out.ReserveBytes, 0)
 	}
+	upkeep := s.upkeep.Stats()
+	out.ReclaimableBytes, out.TrashPoints, out.TrashBytes = upkeep.GC.ReclaimableBytes, int64(cat.Trashed), upkeep.Trash.Bytes
 	return out
 }

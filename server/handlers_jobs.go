@@ -1,10 +1,12 @@
 package server
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/strongroom-backup/strongroom/maintenance"
 	"github.com/strongroom-backup/strongroom/server/api"
 )
 
@@ -37,6 +39,15 @@ func (s *Server) deleteJob(_ http.ResponseWriter, r *http.Request) (any, error) 
 		s.log.Info("job is being cancelled", keyJob, id)
 	}
 	j, err := s.jobs.find(id)
+	if err != nil {
+		return nil, err
+	}
+	return job(j), nil
+}
+
+// startJob answers with the job that run is.
+func (s *Server) startJob(kind maintenance.Kind, run func(context.Context) error) (any, error) {
+	j, err := s.jobs.start(s.ctx, kind, run)
 	if err != nil {
 		return nil, err
 	}

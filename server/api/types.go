@@ -170,6 +170,13 @@ type Stats struct {
 	CapacityBytes int64 `json:"capacity_bytes"`
 	FreeBytes     int64 `json:"free_bytes"`
 	ReserveBytes  int64 `json:"reserve_bytes"`
+	// UsableBytes is what clients can still store: free and not held back.
+	UsableBytes int64 `json:"usable_bytes"`
+	// ReclaimableBytes is what collection can free, TrashBytes what emptying the
+	// trash would add, both as of the last look.
+	ReclaimableBytes int64 `json:"reclaimable_bytes"`
+	TrashPoints      int64 `json:"trash_points"`
+	TrashBytes       int64 `json:"trash_bytes"`
 }
 
 // Health is the answer of /healthz.
