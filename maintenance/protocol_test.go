@@ -59,17 +59,25 @@ func TestCollectionWaitsForWrites(t *testing.T) {
 	_, d, err := w.begin(volume.StartRequest{VM: "vm"}, size)
 	w.must(err)
 	hook, stopped, release := stopOnce(".journal")
-	w.io.onWrite(hook)
 	written := make(chan error, 1)
-	go func() {
-		_, err := d.WriteAt(want, 0)
-		written <- err
-	}()
-	<-stopped
+	started := false
 	w.e.paused = func(step string) {
 		switch step {
+		case "begin":
+			started = true
+			w.io.onWrite(hook)
+			go func() {
+				_, err := d.WriteAt(want, 0)
+				written <- err
+			}()
+			<-stopped
+			if hits := w.store.Stats().Put.Index; hits == 0 {
+				t.Error("the write found nothing that it had to find")
+			}
 		case "barrier":
-			time.AfterFunc(while, release)
+			if started {
+				time.AfterFunc(while, release)
+			}
 		case "roots":
 			select {
 			case err := <-written:
@@ -80,9 +88,6 @@ func TestCollectionWaitsForWrites(t *testing.T) {
 				w.must(<-written)
 			}
 		}
-	}
-	if hits := w.store.Stats().Put.Index; hits == 0 {
-		t.Fatal("the write found nothing that it had to find")
 	}
 	w.collect(all)
 	w.must(sameAs(d, want))
