@@ -13,7 +13,10 @@
 //
 // docs/FORMAT.md, chapter "Packs", says every byte. Start reading with
 // batch.go (how a block gets its address), span.go (how it is read), openpack.go
-// and seal.go (the life of a pack) and recover.go (what Open does).
+// and seal.go (the life of a pack) and recover.go (what Open does). Of what goes
+// on later: collect.go, condemn.go and sweep.go (garbage collection), swap.go and
+// rewrite.go (how a pack gets its next generation), examine.go, verify.go,
+// health.go, heal.go and repair.go (damage), reader.go (reading without a store).
 //
 // # What is true when
 //
@@ -45,14 +48,41 @@
 // behind its last good frame; only packs parked by a clean Close are gone on in,
 // so that no slot ever gets a second content.
 //
+// # Taking blocks away
+//
+// [Store.BeginCollection] fixes which packs may change and counts every dedup
+// hit on them as a mark from then on; the caller marks what else is wanted; what
+// has no mark when [Collection.Sweep] condemns its pack is dead. condemn.go has
+// the proof that no writer is left with an address that goes away.
+//
+// A pack without a live block is forgotten by the index, durably, and removed.
+// One with many dead blocks gets a next generation without them: a new file,
+// written and synced, footer last, read back whole, and only then in the place
+// of the old one, which is removed when its grace has passed and nobody reads
+// it. A reader that finds a file gone looks where the pack is now. After any
+// failure the new file is discarded and the old one is as good as before. What a
+// crash leaves of that, generations.go puts in order.
+//
+// # When blocks rot
+//
+// A damaged block stays where it is, marked in the block index: no dedup hit any
+// more, so the next backup with such a block stores it again, and from then on
+// reads at the damaged address are served from the new copy. [Store.RepairPack]
+// makes that last.
+//
 // # Locks
 //
 // In this order; none is held while one to its left is taken:
 //
-//	Writer.lanesMu → lane.mu → spare.mu → lanePool.mu → Writer.mu → openPack.mu
+//	Store.rewriting → Writer.lanesMu → lane.mu → spare.mu → lanePool.mu → Writer.mu → openPack.mu
+//	Store.collectMu
+//	health.saving → health.mu
 //
+// Store.rewriting is held while one pack is removed, compacted or repaired.
 // lane.mu is held while a batch is appended (one pwrite) and while the next pack
 // is fetched. openPack.mu is let go during fdatasync. The locks of recent's
-// shards, the caches, openSet, packSet, space, badBlocks and index are leaves:
-// nothing is taken under them.
+// shards, the caches, openSet, packSet, packNumbers, graves, space, health and
+// index are leaves: nothing is taken under them, but that index.blocks is taken
+// under index.mu, and the leaves the index asks which copy is better under both.
+// A collection's marks have no lock.
 package dedup

@@ -180,6 +180,7 @@ func decodePack(t *testing.T, b []byte) *decodedPack {
 		ok(le.Uint32(e[8:]) == crc32c(payload) && le.Uint32(head[40:]) == crc32c(payload), "payload CRC")
 		ok(string(head[:4]) == "SRF1" && le.Uint32(head[44+32*n:]) == crc32c(head[:44+32*n]), "frame header")
 		ok(int64(head[6]) == n && le.Uint16(head[4:]) == uint16(e[12]) && int64(le.Uint32(head[12:])) == size && int64(le.Uint32(head[16:])) == n*65536, "frame sizes")
+		ok(le.Uint32(head[36:]) == le.Uint32(b[20:]), "frame's generation")
 		ok(le.Uint64(head[28:]) == le.Uint64(b[24:]) && le.Uint32(head[8:]) == le.Uint32(b[16:]), "frame's pack and domain")
 		p.frames = append(p.frames, decodedFrame{offset: off, header: head, payload: payload})
 		raws = append(raws, decodePayload(t, e[12], payload, int(n)))
@@ -249,6 +250,37 @@ func TestPacksFollowTheDocument(t *testing.T) {
 	if len(packs) < 3 || len(content) < 100 {
 		t.Errorf("only %d packs were looked at", len(packs))
 	}
+	compactedFollowTheDocument(t, s, fs, addrs)
+}
+
+// compactedFollowTheDocument decodes what compaction makes of the packs.
+func compactedFollowTheDocument(t *testing.T, s *Store, fs *crashfs.FS, addrs map[Addr]uint64) {
+	t.Helper()
+	var live []Addr
+	slots := map[uint64]int{}
+	for a := range addrs {
+		if a.Slot()%8 != 1 && a.Slot()%8 < 6 { // of a frame of four, three or two stay
+			live = append(live, a)
+			slots[a.Pack()]++
+		}
+	}
+	collect(t, s, live, SweepOptions{})
+	packs := map[uint64]*decodedPack{}
+	for _, a := range live {
+		if packs[a.Pack()] == nil {
+			packs[a.Pack()] = decodePack(t, readFile(t, fs, genPath(a.Pack(), 1)))
+		}
+		p := packs[a.Pack()]
+		if !bytes.Equal(p.blocks[a.Slot()], block(addrs[a])) || p.hashes[a.Slot()] != reference(t, contextBlock, block(addrs[a])) {
+			t.Errorf("block %v is not content %d after compaction", a, addrs[a])
+		}
+		if len(p.blocks) != slots[a.Pack()] {
+			t.Errorf("pack %d has %d blocks after compaction, want %d", a.Pack(), len(p.blocks), slots[a.Pack()])
+		}
+	}
+	if len(packs) < 3 {
+		t.Errorf("only %d packs were compacted", len(packs))
+	}
 }
 
 func TestParsersRefuseEveryCutAndFlip(t *testing.T) {
@@ -314,6 +346,8 @@ func TestParsersRefuseNonsenseWithGoodChecksums(t *testing.T) {
 		"slot too high":     func(t *toc) { t.slots[2].slot = MaxPackSlots },
 		"no such frame":     func(t *toc) { t.slots[2].frame = 2 },
 		"no such position":  func(t *toc) { t.slots[2].pos = 1 },
+		"lost, undamaged":   func(t *toc) { t.slots[0].flags = slotLost },
+		"lost in a frame":   func(t *toc) { t.slots[2].flags = slotLost | slotDamaged },
 	} {
 		bad := good()
 		spoil(bad)

@@ -65,8 +65,8 @@ type victim struct {
 // removal of files in their grace when ctx ends before. Call it once, after
 // every Mark.
 //
-// A pack that cannot be compacted stays as it was and the sweep goes on; a disk
-// that fails or is full ends it. What happened is in the error, with ENOSPC or
+// A pack with a damaged live block and no other copy of it stays as it is and
+// the sweep goes on, without an error; a disk that fails or is full ends it. What happened is in the error, with ENOSPC or
 // EIO under it, and the rest is for the next collection.
 func (c *Collection) Sweep(ctx context.Context, o SweepOptions) (SweepProgress, error) {
 	if c.s.collecting.Load() != c {
@@ -208,11 +208,9 @@ func (sw *sweep) compactAll(part []victim) error {
 			}
 		}
 		var damaged *liveDamage
-		switch {
-		case errors.As(err, &damaged):
+		if errors.As(err, &damaged) { // known by now, and told of by its event
 			sw.Skipped++
-			sw.errs = append(sw.errs, err)
-		case err != nil:
+		} else if err != nil {
 			return err
 		}
 		sw.Done++
