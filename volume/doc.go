@@ -43,6 +43,20 @@
 // catalog writes that point, so that a restart can tell which side of the
 // commit a crash fell on.
 //
+// # What a session needs of others
+//
+// An incremental image inherits from its parent's, so a point is not removed,
+// put into the trash or merged away while an open session has it as parent. The
+// parent is the newest image of the disk, or with StartRequest.Branch the older
+// one that the VM was set back to. A full image is only compared with the newest
+// one, its hint; when that goes meanwhile, it costs time. An open Image keeps the
+// content of its point, not the point: it may be removed, and is forgotten when
+// the last reader has closed.
+//
+// Blocks that a session overwrote may be collected at once. Its journal names
+// them still; after a restart only what the last state of the map leads to must
+// be there. roots.go says how a garbage collection finds what sessions need.
+//
 // # Memory
 //
 // What a session knows of a chunk is one address per block, 8 KiB. Only the
@@ -52,12 +66,17 @@
 //
 // # Locks, in the order they may be taken
 //
+//	Manager.points shared while a session begins or an image is opened, exclusive
+//	               while a point goes, so that neither misses the other
 //	session.verb   one commit, abort or expiry of a session at a time
 //	session.gate   shared by every operation on a disk, exclusive while a session ends
 //	disk.mu        a disk's journal and maps; held while a record is appended and applied
 //	Manager.mu     the tables of sessions and exports; nothing else is taken under it but session.mu
 //	session.mu     the session's state
-//	addrCache.mu   a leaf
+//	addrCache.mu, pins.mu   leaves
+//
+// Every operation on a disk, and every commit, counts itself in epochs while it
+// is under way (epoch.go); that takes no lock.
 //
 // Storing data (hashing, compressing, appending to packs) happens before disk.mu
 // is taken, except for the merging of partial blocks.
