@@ -22,12 +22,16 @@ const chainDisk = 512 << 20
 type history struct {
 	vm     string
 	points int
-	dirty  int // blocks changed between two points
+	dirty  int   // blocks changed between two points
+	within int64 // the first so many bytes of the disk are where changes fall
 	first  string
 	last   string
 }
 
-// row8 compares the newest point of a long chain with the first.
+// row8 compares the newest point of a long chain with the first, and with the
+// newest of a chain of two that made the same changes at once: blocks that were
+// rewritten one by one, all over the disk, lie one by one in the packs, however
+// many points there are.
 func (b *bench) row8(ctx context.Context) error {
 	if err := b.makeRoom(); err != nil {
 		return err
@@ -35,11 +39,40 @@ func (b *bench) row8(ctx context.Context) error {
 	if err := b.freshServer(ctx, "STRONGROOM_CHAINS_LIMIT=2048"); err != nil {
 		return err
 	}
-	for _, h := range []*history{{vm: "chain128", points: 128, dirty: 64}, {vm: "points1000", points: 1000, dirty: 8}} {
+	chain := &history{vm: "chain128", points: 128, dirty: 64, within: chainDisk}
+	short := &history{vm: "chain2", points: 2, dirty: 127 * 64, within: chainDisk}
+	many := &history{vm: "points1000", points: 1000, dirty: 8, within: chainDisk / 10}
+	for _, h := range []*history{chain, short, many} {
 		if err := b.grow(ctx, h); err != nil {
 			return fmt.Errorf("row 8, %s: %w", h.vm, err)
 		}
-		if err := errors.Join(b.openings(ctx, h), b.readings(ctx, h)); err != nil {
+	}
+	return errors.Join(
+		b.compareEnds(ctx, "128 points, changes all over the disk", chain, contender{name: "the first point"}, short),
+		b.compareEnds(ctx, "1000 points, changes in a tenth of the disk", many, contender{name: "the first point", bar: barChain}, nil))
+}
+
+// compareEnds holds the contests of one history. first is the contender that
+// the first point is.
+func (b *bench) compareEnds(ctx context.Context, title string, h *history, first contender, short *history) error {
+	works := []struct {
+		what, unit string
+		turn       func(vm, point string) func(context.Context) (trial, error)
+		bar        float64
+	}{
+		{"open and read one block", "opens/s", b.opening, barChain},
+		{"read the whole disk, nbdcopy", "MiB/s", b.reading, first.bar},
+	}
+	for _, w := range works {
+		c := contest{row: 8, title: title + ": " + w.what, unit: w.unit, contenders: []contender{
+			{name: "the newest point", ours: true, turn: w.turn(h.vm, h.last)},
+			{name: first.name, bar: w.bar, turn: w.turn(h.vm, h.first)},
+		}}
+		if short != nil {
+			c.contenders = append(c.contenders, contender{
+				name: "the newest of two points", note: "the same changes at once", bar: barChain, turn: w.turn(short.vm, short.last)})
+		}
+		if err := b.contest(ctx, c); err != nil {
 			return err
 		}
 	}
@@ -47,7 +80,7 @@ func (b *bench) row8(ctx context.Context) error {
 }
 
 // grow makes the history: a full of real data, then incrementals that change
-// blocks all over the disk.
+// single blocks.
 func (b *bench) grow(ctx context.Context, h *history) error {
 	off, _ := b.img.dense()
 	data := make([]byte, chainDisk)
@@ -59,7 +92,7 @@ func (b *bench) grow(ctx context.Context, h *history) error {
 	if _, err := f.ReadAt(data, min(off, b.img.Size-chainDisk)); err != nil {
 		return err
 	}
-	rng := rand.New(rand.NewPCG(8, uint64(h.points)))
+	rng := rand.New(rand.NewPCG(8, 8))
 	start := time.Now()
 	for n := range h.points {
 		mode, write := "full", [][2]int64{}
@@ -68,7 +101,7 @@ func (b *bench) grow(ctx context.Context, h *history) error {
 		}
 		for i := 0; n > 0 && i < h.dirty; i++ {
 			mode = "incremental"
-			at := rng.Int64N(chainDisk/block) * block
+			at := rng.Int64N(h.within/block) * block
 			binary.LittleEndian.PutUint64(data[at:], rng.Uint64())
 			write = append(write, [2]int64{at, block})
 		}
@@ -107,48 +140,32 @@ func (b *bench) writeOut(ctx context.Context, vm, mode string, data []byte, part
 	return r.Point, err
 }
 
-// openings times opening an export and reading its first block.
-func (b *bench) openings(ctx context.Context, h *history) error {
-	const times = 200
-	turn := func(point string) func(context.Context) (trial, error) {
-		return func(ctx context.Context) (trial, error) {
-			return trial{server: b.srv.pid(), work: func() (yield, error) {
-				p := make([]byte, block)
-				for range times {
-					c, err := nbdio.Dial(ctx, "unix", b.srv.socket(), h.vm+"/"+diskName+"@"+point)
-					if err != nil {
-						return yield{}, err
-					}
-					_, err = c.ReadAt(p, 0)
-					if err := errors.Join(err, c.Close()); err != nil {
-						return yield{}, err
-					}
+// opening times opening an export and reading its first block.
+func (b *bench) opening(vm, point string) func(context.Context) (trial, error) {
+	const times = 1000
+	return func(ctx context.Context) (trial, error) {
+		return trial{server: b.srv.pid(), work: func() (yield, error) {
+			p := make([]byte, block)
+			for range times {
+				c, err := nbdio.Dial(ctx, "unix", b.srv.socket(), vm+"/"+diskName+"@"+point)
+				if err != nil {
+					return yield{}, err
 				}
-				return yield{amount: times}, nil
-			}}, nil
-		}
+				_, err = c.ReadAt(p, 0)
+				if err := errors.Join(err, c.Close()); err != nil {
+					return yield{}, err
+				}
+			}
+			return yield{amount: times}, nil
+		}}, nil
 	}
-	return b.contest(ctx, h.contest("open and read one block", "opens/s", turn))
 }
 
-// readings times reading all of the disk.
-func (b *bench) readings(ctx context.Context, h *history) error {
-	turn := func(point string) func(context.Context) (trial, error) {
-		return func(ctx context.Context) (trial, error) {
-			return trial{server: b.srv.pid(), work: func() (yield, error) {
-				return yield{amount: chainDisk / mib}, quiet(ctx, nil, "nbdcopy", b.srv.export(h.vm, point), "null:")
-			}}, nil
-		}
-	}
-	return b.contest(ctx, h.contest("read the whole disk, nbdcopy", "MiB/s", turn))
-}
-
-func (h *history) contest(what, unit string, turn func(point string) func(context.Context) (trial, error)) contest {
-	return contest{
-		row: 8, title: fmt.Sprintf("%d points of a disk: %s", h.points, what), unit: unit,
-		contenders: []contender{
-			{name: "the newest point", ours: true, turn: turn(h.last)},
-			{name: "the first point", bar: barChain, turn: turn(h.first)},
-		},
+// reading times reading all of the disk.
+func (b *bench) reading(vm, point string) func(context.Context) (trial, error) {
+	return func(ctx context.Context) (trial, error) {
+		return trial{server: b.srv.pid(), work: func() (yield, error) {
+			return yield{amount: chainDisk / mib}, quiet(ctx, nil, "nbdcopy", b.srv.export(vm, point), "null:")
+		}}, nil
 	}
 }
