@@ -22,21 +22,30 @@ func call(f *atomic.Pointer[func(string)], path string) {
 	}
 }
 
-// stopOnce returns a hook that holds up the first operation on a file whose path
-// has part in it, how to learn that it did, and how to let it go on.
-func stopOnce(part string) (hook func(string), stopped <-chan struct{}, release func()) {
-	at, gone := make(chan struct{}), make(chan struct{})
-	var once, free atomic.Bool
-	return func(path string) {
-			if strings.Contains(path, part) && !once.Swap(true) {
-				close(at)
-				<-gone
-			}
-		}, at, func() {
-			if !free.Swap(true) {
-				close(gone)
-			}
-		}
+// stop holds up the first operation on a file whose path has part in it.
+type stop struct {
+	part        string
+	reached     chan struct{} // closed when it does
+	gone        chan struct{}
+	once, freed atomic.Bool
+}
+
+func newStop(part string) *stop {
+	return &stop{part: part, reached: make(chan struct{}), gone: make(chan struct{})}
+}
+
+func (s *stop) hook(path string) {
+	if strings.Contains(path, s.part) && !s.once.Swap(true) {
+		close(s.reached)
+		<-s.gone
+	}
+}
+
+// release lets it go on.
+func (s *stop) release() {
+	if !s.freed.Swap(true) {
+		close(s.gone)
+	}
 }
 
 // hookedFS calls hooks.

@@ -58,35 +58,32 @@ func TestCollectionWaitsForWrites(t *testing.T) {
 	w.reopen()
 	_, d, err := w.begin(volume.StartRequest{VM: "vm"}, size)
 	w.must(err)
-	hook, stopped, release := stopOnce(".journal")
+	stop := newStop(".journal")
 	written := make(chan error, 1)
 	started := false
 	w.e.paused = func(step string) {
 		switch step {
 		case "begin":
 			started = true
-			w.io.onWrite(hook)
+			w.io.onWrite(stop.hook)
 			go func() {
 				_, err := d.WriteAt(want, 0)
 				written <- err
 			}()
-			<-stopped
+			<-stop.reached
 			if hits := w.store.Stats().Put.Index; hits == 0 {
 				t.Error("the write found nothing that it had to find")
 			}
 		case "barrier":
 			if started {
-				time.AfterFunc(while, release)
+				time.AfterFunc(while, stop.release)
 			}
 		case "roots":
-			select {
-			case err := <-written:
-				w.must(err)
-			default:
+			if !stop.freed.Load() {
 				t.Error("roots are looked for while a write from before the collection is under way")
-				release()
-				w.must(<-written)
+				stop.release()
 			}
+			w.must(<-written)
 		}
 	}
 	w.collect(all)
@@ -106,33 +103,30 @@ func TestCollectionWaitsForReads(t *testing.T) {
 	w.reopen()
 	d, err = w.vols.OpenExport(w.vols.Sessions()[0].Disks[0].Token)
 	w.must(err)
-	hook, stopped, release := stopOnce("/packs/")
+	stop := newStop("/packs/")
 	got := make([]byte, size)
 	read := make(chan error, 1)
 	ended := false
 	w.e.paused = func(step string) {
 		switch step {
 		case "roots":
-			w.io.onRead(hook)
+			w.io.onRead(stop.hook)
 			go func() {
 				_, err := d.ReadAt(got, 0)
 				read <- err
 			}()
-			<-stopped
+			<-stop.reached
 			_, err := d.WriteAt(fresh, 0)
 			w.must(err)
 		case "settle":
-			time.AfterFunc(while, release)
+			time.AfterFunc(while, stop.release)
 		case "sweep":
-			select {
-			case err := <-read:
-				w.must(err)
-				ended = true
-			default:
+			if !stop.freed.Load() {
 				t.Error("data is thrown away while a read that may need it is under way")
-				release()
-				w.must(<-read)
+				stop.release()
 			}
+			w.must(<-read)
+			ended = true
 		}
 	}
 	w.collect(all)
