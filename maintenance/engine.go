@@ -28,6 +28,8 @@ type Engine struct {
 	damage damageState
 	age    ageState
 
+	warned warnedState
+
 	mu    sync.Mutex
 	stats Stats
 

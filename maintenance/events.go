@@ -10,7 +10,8 @@ type Events struct {
 	// Affected is called when the list of images that cannot be read whole has
 	// changed.
 	Affected func([]AffectedImage)
-	// Trashed is called for a point that a chain limit or a prune took.
+	// Trashed is called for a point that a chain limit or a prune took; its Purge
+	// is when it leaves the trash for good, zero when it is gone.
 	Trashed func(p catalog.Point, reason string)
 	// Purged is called for a point that has left the trash for good.
 	Purged func(p catalog.Point)

@@ -53,7 +53,8 @@ func (e *Engine) Prune(ctx context.Context, r PruneRequest) (res PruneResult, er
 		return res, err
 	}
 	if r.DryRun {
-		return res, e.decideAll(ctx, &r, vms, &res)
+		err = e.decideAll(ctx, &r, vms, &res)
+		return res, err
 	}
 	ctx, run, err := e.begin(ctx, Prune, r.Trigger, "points")
 	if err != nil {
@@ -74,7 +75,8 @@ func (e *Engine) Prune(ctx context.Context, r PruneRequest) (res PruneResult, er
 		return res, err
 	}
 	run.phase("remove")
-	return res, e.removeDecided(ctx, run, &res)
+	err = e.removeDecided(ctx, run, &res)
+	return res, err
 }
 
 // vmsToPrune are the VMs a request means.
@@ -235,9 +237,11 @@ func (e *Engine) take(id, vm, reason string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := e.discard(&p, false); err != nil {
+	d, err := e.discard(&p, false)
+	if err != nil {
 		return err
 	}
+	p.Purge = d.Purge
 	if f := e.events.Trashed; f != nil {
 		f(p, reason)
 	}

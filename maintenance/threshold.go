@@ -21,8 +21,9 @@ func (e *Engine) reclaimable() (free, total int64, err error) {
 	return max(0, total-u.Stored-e.vols.Stats().OpenStoredBytes), total, nil
 }
 
-// CollectDue removes what has been in the trash for long enough, and collects
-// garbage when that pays or is overdue.
+// CollectDue removes what has been in the trash for long enough, warns of what
+// the operator wants to be warned of, and collects garbage when that pays or is
+// overdue.
 func (e *Engine) CollectDue(ctx context.Context) error {
 	if e.isRunning(GC) {
 		return nil
@@ -34,6 +35,9 @@ func (e *Engine) CollectDue(ctx context.Context) error {
 		return err
 	}
 	if err := e.lookAtTrash(); err != nil {
+		return err
+	}
+	if err := e.warnOfManual(); err != nil {
 		return err
 	}
 	o, due, err := e.due()

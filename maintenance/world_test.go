@@ -30,6 +30,7 @@ type world struct {
 
 	config Config
 	events Events
+	after  func(time.Duration) <-chan time.Time
 	free   uint64 // of 1000
 
 	store *dedup.Store
@@ -74,7 +75,7 @@ func (w *world) start() {
 	w.must(err)
 	w.vols, err = volume.OpenManager(volume.Options{FS: fs, Dir: "data/sessions", Blocks: w.store, Catalog: w.cat, Clock: w.now, BootID: "boot"})
 	w.must(err)
-	w.e, err = New(Options{Blocks: w.store, Catalog: w.cat, Volumes: w.vols, Clock: w.now, Config: w.config, Events: w.events,
+	w.e, err = New(Options{Blocks: w.store, Catalog: w.cat, Volumes: w.vols, Clock: w.now, After: w.after, Config: w.config, Events: w.events,
 		Space: func() (uint64, uint64, error) { return w.free << 30, 1000 << 30, nil }})
 	w.must(err)
 }
