@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/strongroom-backup/strongroom/maintenance"
@@ -21,15 +22,17 @@ type jobs struct {
 	// job that begins for a request is the one it asked for.
 	asking map[maintenance.Kind]*sync.Mutex
 
-	mu     sync.Mutex
-	past   []maintenance.Job                         // oldest first
-	wanted map[maintenance.Kind]chan maintenance.Job // of the requests that wait for theirs to begin
-	change chan struct{}                             // closed and made anew when a job ends
-	work   sync.WaitGroup                            // jobs begun by requests
+	mu      sync.Mutex
+	past    []maintenance.Job                         // oldest first
+	wanted  map[maintenance.Kind]chan maintenance.Job // of the requests that wait for theirs to begin
+	change  chan struct{}                             // closed and made anew when a job ends
+	work    sync.WaitGroup                            // jobs begun by requests
+	waiting atomic.Int32                              // requests that wait for a job
+	leave   chan struct{}                             // closed when nobody is to wait any more
 }
 
 func newJobs(engine func() *maintenance.Engine) *jobs {
-	j := &jobs{engine: engine, asking: map[maintenance.Kind]*sync.Mutex{}, wanted: map[maintenance.Kind]chan maintenance.Job{}, change: make(chan struct{})}
+	j := &jobs{engine: engine, asking: map[maintenance.Kind]*sync.Mutex{}, wanted: map[maintenance.Kind]chan maintenance.Job{}, change: make(chan struct{}), leave: make(chan struct{})}
 	for _, kind := range []maintenance.Kind{maintenance.GC, maintenance.Verify, maintenance.Prune} {
 		j.asking[kind] = &sync.Mutex{}
 	}
@@ -142,6 +145,8 @@ func (j *jobs) find(id string) (maintenance.Job, error) {
 
 // await returns a job when it has ended or the time has passed.
 func (j *jobs) await(ctx context.Context, id string, limit time.Duration) (maintenance.Job, error) {
+	j.waiting.Add(1)
+	defer j.waiting.Add(-1)
 	end := time.NewTimer(limit)
 	defer end.Stop()
 	for {
@@ -155,6 +160,8 @@ func (j *jobs) await(ctx context.Context, id string, limit time.Duration) (maint
 		select {
 		case <-change:
 		case <-end.C:
+			return job, nil
+		case <-j.leave:
 			return job, nil
 		case <-ctx.Done():
 			return job, nil

@@ -74,11 +74,21 @@ func TestCancelJob(t *testing.T) {
 func TestShutWhileJobRuns(t *testing.T) {
 	w := start(t, func(o *Options) { o.Config.Scrub.Rate = 64 * units.KiB })
 	w.backup("vm1", "vda", random(1, 4*mib))
-	if _, err := w.client.Verify(t.Context(), api.VerifyRequest{}); err != nil {
+	j, err := w.client.Verify(t.Context(), api.VerifyRequest{})
+	if err != nil {
 		t.Fatal(err)
 	}
+	answered := make(chan error, 1)
+	go func() {
+		_, err := w.client.Job(t.Context(), j.ID, time.Minute)
+		answered <- err
+	}()
+	eventually(t, "somebody waits for the job", func() bool { return w.jobs.waiting.Load() > 0 })
 	begun := time.Now()
 	w.shut()
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
 	if took := time.Since(begun); took > 20*time.Second {
 		t.Errorf("it took %v", took)
 	}

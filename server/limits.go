@@ -44,9 +44,11 @@ const (
 	// gcEveryMin is how often the accounts may be asked whether to collect.
 	gcEveryMin = time.Second
 
-	// figuresEvery is how old the figures per VM and disk of the metrics may be,
-	// figuresMax how many disks they are counted for.
+	// figuresEvery is how often the figures per VM and disk of the metrics are
+	// counted, figuresMax for how many disks at most. On a large store it is less
+	// often, so that it takes one part in figuresShare of the time.
 	figuresEvery = 2 * time.Minute
+	figuresShare = 50
 	figuresMax   = 5000
 	// scrubLateShare calls the verification late when a pack is older than the
 	// target by a tenth of it.

@@ -232,6 +232,7 @@ func (s *Server) drain(servers ...*http.Server) error {
 	s.mu.Lock()
 	s.draining = true
 	s.mu.Unlock()
+	close(s.jobs.leave) // requests that wait for a job are answered
 	begun := time.Now()
 	done := make(chan error, 1)
 	go func() {
