@@ -197,6 +197,27 @@ func TestTimeIsStrictlyIncreasing(t *testing.T) {
 	}
 }
 
+// TestTimeOfTheTrash: no time is given twice, with a clock that stands still.
+func TestTimeOfTheTrash(t *testing.T) {
+	o := testOptions(newFS())
+	clock := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	o.Clock = func() time.Time { return clock }
+	c := mustOpen(t, o)
+	chain(t, c, 1, 3)
+	mustDo(t, c.Trash(testID(3), clock.AddDate(1, 0, 0)))
+	trashed, err := c.Point(testID(3))
+	mustDo(t, err)
+	r, err := c.Merge(MergeRequest{"vm", "vda", testID(2), testID(1)})
+	mustDo(t, err)
+	mustClose(t, c)
+	c = mustOpen(t, o)
+	defer mustClose(t, c)
+	p := mustCommit(t, c, onePoint(4, "vm", ChunkRef{}))
+	if m := r.Point.Images[0].Merged; !m.After(trashed.Trashed) || !trashed.Trashed.After(trashed.Time) || !p.Time.After(m) {
+		t.Errorf("committed %v, trashed %v, merged %v, committed %v", trashed.Time, trashed.Trashed, m, p.Time)
+	}
+}
+
 func TestIDsAreUsedOnce(t *testing.T) {
 	c := mustOpen(t, testOptions(newFS()))
 	defer mustClose(t, c)
