@@ -72,6 +72,7 @@ func (e *Engine) Prune(ctx context.Context, r PruneRequest) (res PruneResult, er
 	}()
 	run.phase("decide")
 	if err := e.decideAll(ctx, &r, vms, &res); err != nil {
+		res.Removed = 0
 		return res, err
 	}
 	run.phase("remove")

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -244,8 +245,10 @@ func (h *history) step() {
 		h.finish(true)
 	case op < 90:
 		h.finish(false)
-	case op < 94:
+	case op < 93:
 		h.checkPoint()
+	case op < 94:
+		h.remove()
 	case op < 96:
 		h.reopen(true)
 	default:
@@ -283,12 +286,19 @@ func (h *history) start() {
 		size := []int64{1, 4096, 100_000, dedup.ChunkSize, 3*dedup.ChunkSize/2 + 512, 3*dedup.ChunkSize + 12345}[h.rng.IntN(6)]
 		req.Disks = append(req.Disks, DiskSpec{name, size})
 	}
+	from := h.branch(&req)
 	st, err := h.w.m.Start(req)
+	if from != nil && errors.Is(err, ErrMismatch) && from.disks["vda"] != nil && from.disks["vda"].size > req.Disks[0].Size {
+		return // it shrank since
+	}
 	h.must(err)
 	b := &openBackup{id: st.Session, vm: vm}
 	for i, ds := range st.Disks {
 		d := &openDisk{name: ds.Disk, want: newMemDisk(ds.Size)}
 		id, base := h.latest(vm, ds.Disk)
+		if from != nil {
+			id, base = from.id, from.disks[ds.Disk]
+		}
 		incremental := req.Mode != "full" && base != nil && base.size <= ds.Size
 		if incremental != (ds.Mode == "incremental") || (incremental && ds.Parent != id) {
 			h.t.Fatalf("%s/%s of %d bytes, mode %q: got %s on %q, newest is %q", vm, ds.Disk, ds.Size, req.Mode, ds.Mode, ds.Parent, id)
@@ -301,6 +311,40 @@ func (h *history) start() {
 		b.disks = append(b.disks, d)
 	}
 	h.open = append(h.open, b)
+}
+
+// branch makes a request one of a VM that was set back to an older point, at
+// times. Its only disk is vda.
+func (h *history) branch(req *StartRequest) *pointModel {
+	if req.Mode == "full" || h.rng.IntN(3) > 0 {
+		return nil
+	}
+	for i := range h.points {
+		if p := &h.points[i]; p.vm == req.VM && h.rng.IntN(3) == 0 {
+			req.Parent, req.Branch, req.Disks = p.id, true, req.Disks[:1]
+			return p
+		}
+	}
+	return nil
+}
+
+// remove removes a point, unless a session is based on it.
+func (h *history) remove() {
+	if len(h.points) < 3 {
+		return
+	}
+	i := h.rng.IntN(len(h.points))
+	p := h.points[i]
+	err := h.w.m.Remove(p.id)
+	if used := len(h.w.m.InUse(p.id)) > 0; used != isInUse(err) || !used && err != nil {
+		h.t.Fatalf("remove point %s, parent of an open session %v: %v", p.id, used, err)
+	}
+	if err == nil {
+		h.points = append(h.points[:i], h.points[i+1:]...)
+		if !h.w.m.Pinned(p.id) {
+			h.must(h.w.cat.Forget(p.id))
+		}
+	}
 }
 
 func (h *history) finish(commit bool) {
@@ -339,6 +383,7 @@ func (h *history) checkPoint() {
 		if err := want.equal(im); err != nil {
 			h.t.Fatalf("point %s of %s, disk %s: %v", p.id, p.vm, name, err)
 		}
+		h.must(im.Close())
 	}
 }
 

@@ -19,7 +19,7 @@ type Stats struct {
 	Folds, JournalSyncs uint64
 	Commits             hist.Snapshot // duration of successful commits
 	States              map[State]int // sessions remembered
-	// Bytes of the sessions that are open now.
+	// Bytes of the sessions that are open now or being committed.
 	OpenWrittenBytes, OpenNewBytes, OpenStoredBytes int64
 }
 
@@ -33,7 +33,7 @@ func (m *Manager) Stats() Stats {
 	}
 	for _, s := range m.Sessions() {
 		st.States[s.State]++
-		if s.State != Open {
+		if s.State != Open && s.State != Committing {
 			continue
 		}
 		for _, d := range s.Disks {
