@@ -77,6 +77,7 @@ func TestRebuild(t *testing.T) {
 	for _, name := range databases { // lost altogether
 		os.RemoveAll(filepath.Join(dir, name))
 	}
+	os.Remove(filepath.Join(dir, identityName)) // its copy is with the packs
 	if _, err := Rebuild(t.Context(), rebuildOptions(dir)); err != nil {
 		t.Fatal(err)
 	}

@@ -16,11 +16,11 @@ var keepRules = []struct {
 	of          func(*api.Keep) *int
 }{
 	{"last", "keep the `N` newest points", func(k *api.Keep) *int { return &k.Last }},
-	{"hourly", "keep the newest point of each of the last `N` hours that have one", func(k *api.Keep) *int { return &k.Hourly }},
-	{"daily", "… of each of `N` days", func(k *api.Keep) *int { return &k.Daily }},
-	{"weekly", "… of each of `N` ISO weeks", func(k *api.Keep) *int { return &k.Weekly }},
-	{"monthly", "… of each of `N` months", func(k *api.Keep) *int { return &k.Monthly }},
-	{"yearly", "… of each of `N` years", func(k *api.Keep) *int { return &k.Yearly }},
+	{"hourly", "keep the newest point of each of `N` hours that have one", func(k *api.Keep) *int { return &k.Hourly }},
+	{"daily", "keep the newest point of each of `N` days that have one", func(k *api.Keep) *int { return &k.Daily }},
+	{"weekly", "keep the newest point of each of `N` ISO weeks that have one", func(k *api.Keep) *int { return &k.Weekly }},
+	{"monthly", "keep the newest point of each of `N` months that have one", func(k *api.Keep) *int { return &k.Monthly }},
+	{"yearly", "keep the newest point of each of `N` years that have one", func(k *api.Keep) *int { return &k.Yearly }},
 }
 
 func keepFlags() (flags []cli.Flag) {
