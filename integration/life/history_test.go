@@ -350,14 +350,17 @@ func (h *history) asOnce() error {
 		return err
 	}
 	d := s.disks[len(s.disks)-1]
-	old := h.past[h.rng.IntN(len(h.past))].resized(d.want.size)
+	old := h.past[h.rng.IntN(len(h.past))]
+	if old.size > d.want.size {
+		return nil
+	}
 	h.note("make %s of session %s what it was", d.name, s.id)
 	s.clean = false
 	x, err := h.w.vols.OpenExport(d.token)
 	if err != nil {
 		return err
 	}
-	p := make([]byte, old.size)
+	p := make([]byte, d.want.size)
 	for i, b := range old.blocks {
 		copy(p[i*dedup.BlockSize:], b[:])
 	}

@@ -15,8 +15,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// historyLength is the operations of a history.
-const historyLength = 500
+const (
+	historyLength = 500 // operations
+	inShort       = 4   // histories of each set of options in a usual run
+)
 
 // setups are the sets of options histories run under.
 var setups = []setup{
@@ -60,7 +62,7 @@ func soak(t *testing.T) int {
 }
 
 func TestLife(t *testing.T) {
-	seed, rounds := seedOf(t), soak(t)
+	seed, rounds := seedOf(t), inShort*soak(t)
 	for i := range setups {
 		s := &setups[i]
 		t.Run(s.name, func(t *testing.T) {
