@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	historyLength = 500 // operations
-	inShort       = 4   // histories of each set of options in a usual run
+	inShort       = 3   // histories of each set of options in a usual run
 )
 
 // setups are the sets of options histories run under.
