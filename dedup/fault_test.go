@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -378,5 +379,66 @@ func TestFullDisk(t *testing.T) {
 	}
 	if len(addrs) < 80 || string(got[:BlockSize]) != string(block(3)) || string(got[len(got)-BlockSize:]) != string(block(1)) {
 		t.Error("the blocks stored before and after the disk was full are not there")
+	}
+}
+
+// TestDamagedGivenUpPack: what a note says was durable and is not there is
+// damage, and so is a damaged note.
+func TestDamagedGivenUpPack(t *testing.T) {
+	fs := crashfs.New()
+	s := openTest(t, testOptions(t, fs))
+	w := s.NewWriter()
+	var safe []Addr
+	for _, n := range []uint64{3, 6, 9} {
+		a, _ := mustPut(t, w, block(n), nil)
+		safe = append(safe, a...)
+	}
+	mustSync(t, w)
+	mustPut(t, w, block(12), nil)
+	fs.Inject(&crashfs.Fault{Match: packOp(crashfs.Sync), Effect: crashfs.DropDirty})
+	if err := w.Sync(); err == nil {
+		t.Fatal("the sync did not fail")
+	}
+	w.Close()
+	base := fs.Kill()
+	closeTest(t, s)
+	path := packPath(safe[0].Pack())
+	pack, note := readFile(t, base, path), readFile(t, base, strings.TrimSuffix(path, "pack")+"note")
+	frame := frameHeaderSize(1) + BlockSize
+	for name, spoil := range map[string]func(fs *crashfs.FS){
+		"header": func(fs *crashfs.FS) {
+			pack := slices.Clone(pack)
+			pack[packHeaderSize+frame+3] ^= 1
+			writeFile(t, fs, path, pack)
+		},
+		"truncated": func(fs *crashfs.FS) { writeFile(t, fs, path, pack[:packHeaderSize+frame+100]) },
+		"note": func(fs *crashfs.FS) {
+			writeFile(t, fs, strings.TrimSuffix(path, "pack")+"note", append(slices.Clone(note), 1))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := base.Kill()
+			spoil(fs)
+			o := testOptions(t, fs)
+			events := 0
+			o.Events.Damage = func(*DamageError) { events++ }
+			s := openTest(t, o)
+			defer closeTest(t, s)
+			if events == 0 {
+				t.Error("the damage was not told of")
+			}
+			checkRead(t, s, safe[:1], block(3))
+			if name == "note" {
+				checkRead(t, s, safe, blocks(3, 6, 9))
+				return
+			}
+			if err := s.Read(safe[1:2], make([]byte, BlockSize)); !isDamage(err) {
+				t.Errorf("read: %v", err)
+			}
+			r, err := s.VerifyPack(context.Background(), safe[0].Pack(), nil)
+			if err != nil || r.Whole || !slices.Contains(r.Damaged, safe[1]) {
+				t.Errorf("verification: %+v, %v", r, err)
+			}
+		})
 	}
 }

@@ -73,7 +73,8 @@ func (s *Store) loadUnrecovered(id tier.ID, file tier.File) (*toc, int64, error)
 		return nil, 0, err
 	}
 	t, err := s.readTOC(id, file)
-	if isDamage(err) {
+	open := isDamage(err)
+	if open {
 		var sc scanned
 		sc, err = s.scan(id, file, true)
 		t = sc.toc
@@ -86,7 +87,7 @@ func (s *Store) loadUnrecovered(id tier.ID, file tier.File) (*toc, int64, error)
 		return nil, 0, err
 	}
 	if noted && synced != noteUnreadable {
-		t = t.below(synced)
+		t = s.durableBelow(id, t, synced, open)
 	}
 	return t, t.memory(), nil
 }

@@ -167,6 +167,7 @@ func (r *recovery) note(id tier.ID) (synced int, noted bool, err error) {
 		return 0, false, err
 	}
 	if synced, err = parseNote(b, id.Pack, id.Gen); err != nil {
+		r.store.damage(damagedPack(id.Pack, id.Gen, 0, "the note of a failed fdatasync beside the pack is damaged: its blocks can be read, and none is a dedup hit"))
 		return noteUnreadable, true, nil
 	}
 	return synced, true, nil
@@ -181,7 +182,8 @@ const noteUnreadable = -1
 func (r *recovery) givenUp(id tier.ID, file tier.File, synced int) error {
 	s := r.store
 	t, err := s.readTOC(id, file)
-	if isDamage(err) {
+	open := isDamage(err)
+	if open {
 		var sc scanned
 		sc, err = s.scan(id, file, true)
 		t = sc.toc
@@ -190,7 +192,7 @@ func (r *recovery) givenUp(id tier.ID, file tier.File, synced int) error {
 		return errors.Join(err, file.Close())
 	}
 	if synced != noteUnreadable {
-		t = t.below(synced)
+		t = s.durableBelow(id, t, synced, open)
 	}
 	p := newOpenPack(id, file, 0, t)
 	p.synced = max(synced, 0)
@@ -204,11 +206,33 @@ func (r *recovery) givenUp(id tier.ID, file tier.File, synced int) error {
 	return nil
 }
 
+// durableBelow is the part of a given-up pack's table that was durable. What a
+// scan does not find of it is damage: the slots of an open pack are without
+// gaps.
+func (s *Store) durableBelow(id tier.ID, t *toc, synced int, open bool) *toc {
+	t = t.below(synced)
+	if !open {
+		return t
+	}
+	good := 0
+	for _, slot := range t.slots {
+		if slot.flags&slotDamaged == 0 {
+			good++
+		}
+	}
+	if good < synced {
+		t.lossy = true
+		s.damage(damagedPack(id.Pack, id.Gen, 0, "%d of the %d blocks that were durable when it was given up are damaged", synced-good, synced))
+	}
+	return t
+}
+
 // index makes a sealed pack durable, which it may not be if a crash came
 // before its last fdatasync, and indexes it.
 func (r *recovery) index(id tier.ID, file tier.File, t *toc, turn <-chan struct{}) error {
 	s := r.store
 	p := newOpenPack(id, file, 0, t)
+	p.synced = t.nextSlot() // a footer is only written behind durable frames
 	if err := p.syncTail(s.fsync); err != nil {
 		s.open.put(p)
 		return nil // given up, reported by its event; the store works without it

@@ -43,9 +43,7 @@ func (sp *span) locate(a Addr) (entry int, err error) {
 		return entry, nil
 	}
 	if sp.view.lossy {
-		d := damagedPack(a.Pack(), sp.view.id.Gen, 0, "the frame and every record of this slot are damaged")
-		d.Slot = int(a.Slot())
-		return 0, sp.s.damage(d)
+		return 0, sp.s.damage(lostSlot(sp.view.id, a.Slot()))
 	}
 	return 0, fmt.Errorf("block %v: %w", a, ErrUnknownAddr)
 }

@@ -66,6 +66,11 @@ func (s *Store) verifyOpen(ctx context.Context, p *openPack, l *rate.Limiter) (V
 	}
 	defer f.release()
 	e := examined{id: p.id, toc: p.view.Load()}
+	for slot := range p.syncedSlots() {
+		if e.toc.lossy && e.toc.find(uint16(slot)) < 0 {
+			e.damaged = append(e.damaged, lostSlot(p.id, uint16(slot)))
+		}
+	}
 	if err := e.frames(ctx, s, f.value, l); err != nil {
 		return VerifyResult{}, fmt.Errorf("verify %v: %w", p.id, err)
 	}
@@ -131,10 +136,14 @@ func (s *Store) unfound(e *examined) (lost []*DamageError) {
 	}
 	for slot := range uint16(r.next) {
 		if r.has(slot) && e.toc.find(slot) < 0 {
-			d := damagedPack(e.id.Pack, e.id.Gen, 0, "the frame and every record of this slot are damaged")
-			d.Slot = int(slot)
-			lost = append(lost, d)
+			lost = append(lost, lostSlot(e.id, slot))
 		}
 	}
 	return lost
+}
+
+func lostSlot(id tier.ID, slot uint16) *DamageError {
+	d := damagedPack(id.Pack, id.Gen, 0, "the frame and every record of this slot are damaged")
+	d.Slot = int(slot)
+	return d
 }
