@@ -263,10 +263,10 @@ func (e *Engine) purge() (purged int, err error) {
 		if p.Purge.After(now) {
 			break // in order of purge
 		}
-		err := e.vols.Remove(p.ID)
+		err := e.vols.Purge(p.ID, now)
 		switch {
-		case isProtected(err) || errors.Is(err, catalog.ErrNotFound):
-			continue // held or undeleted meanwhile
+		case isProtected(err) || errors.Is(err, catalog.ErrNotFound) || errors.Is(err, catalog.ErrInvalid):
+			continue // undeleted or removed meanwhile
 		case err != nil:
 			return purged, err
 		}

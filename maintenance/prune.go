@@ -203,12 +203,13 @@ func (e *Engine) exempt(p *catalog.Point) string {
 	return ""
 }
 
-// removeDecided removes the points that are to go, the oldest of each VM first.
+// removeDecided removes the points that are to go, the newest first: with
+// strict-chains none goes before those that hang on it.
 func (e *Engine) removeDecided(ctx context.Context, run *run, res *PruneResult) error {
 	var errs []error
 	total, done := int64(res.Removed), int64(0)
 	res.Removed = 0
-	for i := range res.Points {
+	for i := range slices.Backward(res.Points) {
 		p := &res.Points[i]
 		if p.Keep {
 			continue

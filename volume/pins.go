@@ -95,6 +95,12 @@ func (m *Manager) Remove(id string) error {
 	return m.letGo(id, m.cat.Remove)
 }
 
+// Purge removes a point whose time in the trash is over; [catalog.Catalog.Purge]
+// says when that is. Readers that have an image of it open go on.
+func (m *Manager) Purge(id string, now time.Time) error {
+	return m.letGo(id, func(id string) error { return m.cat.Purge(id, now) })
+}
+
 // Trash puts a point into the trash until purge, as Remove removes it.
 func (m *Manager) Trash(id string, purge time.Time) error {
 	return m.letGo(id, func(id string) error { return m.cat.Trash(id, purge) })
