@@ -54,6 +54,12 @@ func (r *Reader) Read(addrs []Addr, dst []byte) error { return r.s.Read(addrs, d
 // Hashes is [Store.Hashes].
 func (r *Reader) Hashes(addrs []Addr, out []Hash) error { return r.s.Hashes(addrs, out) }
 
+// ChunkHash is [Store.ChunkHash].
+func (r *Reader) ChunkHash(length int64, hashes []Hash) Hash { return r.s.ChunkHash(length, hashes) }
+
+// RootHash is [Store.RootHash].
+func (r *Reader) RootHash(size int64, chunks []Hash) Hash { return r.s.RootHash(size, chunks) }
+
 // Close lets go of the packs.
 func (r *Reader) Close() error {
 	if r.s.closed.Swap(true) {

@@ -39,16 +39,7 @@ type Store struct {
 	holder  string
 	scratch string
 	cat     *catalog.Catalog
-	blocks  blockReader
-}
-
-// blockReader is what of package dedup is needed.
-type blockReader interface {
-	Read(addrs []dedup.Addr, dst []byte) error
-	Hashes(addrs []dedup.Addr, out []dedup.Hash) error
-	ChunkHash(length int64, hashes []dedup.Hash) dedup.Hash
-	RootHash(size int64, chunks []dedup.Hash) dedup.Hash
-	Close() error
+	blocks  *dedup.Reader
 }
 
 // Open reads a data directory's points. dir may also be a tier alone, the
@@ -117,13 +108,7 @@ func (s *Store) openBlocks(over vfs.FS, tierDir string) error {
 	if err != nil {
 		return err
 	}
-	// Until dedup.OpenReader is there: a store on the overlay, which makes its
-	// index in memory.
-	index := over.PathJoin(tierDir, ".strongroom-offline-index")
-	blocks, err := dedup.Open(dedup.Options{FS: over, Dir: index, Tier: t, Key: s.id.Key, StoreID: s.id.Store, Domain: s.id.Domain})
-	if err == nil {
-		s.blocks = blocks
-	}
+	s.blocks, err = dedup.OpenReader(dedup.ReaderOptions{Tier: t, Key: s.id.Key, StoreID: s.id.Store, Domain: s.id.Domain})
 	return err
 }
 
