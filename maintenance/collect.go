@@ -50,6 +50,9 @@ type gcState struct {
 	tried time.Time // when the last collection that began by itself did
 	done  time.Time // when the last one that ended well began
 	left  int64     // reclaimable bytes that it left
+	took  time.Duration
+
+	forgotten int // points forgotten since then
 }
 
 // Collect frees the space of what no point, backup or reader needs. It returns
@@ -81,7 +84,7 @@ func (e *Engine) collected(res *CollectResult, began time.Time, err error) {
 	if err == nil {
 		left, _ := e.Reclaimable() // unknown: the next begins sooner than it need
 		e.gc.mu.Lock()
-		e.gc.done, e.gc.left = began, left
+		e.gc.done, e.gc.left, e.gc.forgotten, e.gc.took = began, left, 0, res.Took
 		e.gc.mu.Unlock()
 	}
 	e.count(func(s *Stats) {
@@ -298,5 +301,11 @@ func (e *Engine) forget() (forgotten int, pinned []string, err error) {
 	if len(ids) == 0 {
 		return 0, pinned, nil
 	}
-	return len(ids), pinned, e.cat.Forget(ids...)
+	if err := e.cat.Forget(ids...); err != nil {
+		return 0, pinned, err
+	}
+	e.gc.mu.Lock()
+	e.gc.forgotten += len(ids)
+	e.gc.mu.Unlock()
+	return len(ids), pinned, nil
 }

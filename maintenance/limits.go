@@ -11,6 +11,13 @@ const (
 	// defaultReclaimAt and defaultReclaimShare make a collection worth its mark.
 	defaultReclaimAt    = 1 << 30
 	defaultReclaimShare = 0.05
+	// smallReclaimMin is what deletes must promise to be collected before they reach the shares
+	// above, smallWait how long after the last collection at the earliest, so that the space of a
+	// small point is back within five minutes too.
+	smallReclaimMin = 1 << 20
+	smallWait       = 2 * time.Minute
+	// smallPause bounds what that costs: a twentieth of the time goes to collections.
+	smallPause = 20
 	// defaultLowFree leaves time to get space back before a disk is full.
 	defaultLowFree = 0.1
 	// lowReclaimMin is what a collection on a disk that fills up must promise, so that a disk that

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/strongroom-backup/strongroom/catalog"
+	"github.com/strongroom-backup/strongroom/internal/mutant"
 	"github.com/strongroom-backup/strongroom/volume"
 )
 
@@ -15,7 +16,7 @@ func (e *Engine) plan(q volume.PlanQuestion) (volume.PlanDecision, error) {
 	if err != nil {
 		return volume.PlanDecision{}, err
 	}
-	if bad {
+	if bad && !mutant.On("maintenance/damaged-parent") {
 		return e.full(q, "the image of point "+q.Parent.ID+" is damaged", fmt.Errorf(
 			"%w: disk %s of VM %s at point %s; start with mode auto or full, which stores what is damaged again, or name a point that is whole: strongroom verify %s",
 			ErrDamaged, q.Disk, q.VM, q.Parent.ID, q.Parent.ID)), nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/catalog/retention"
+	"github.com/strongroom-backup/strongroom/internal/mutant"
 )
 
 // PruneRequest applies keep rules.
@@ -192,7 +193,7 @@ func (e *Engine) exempt(p *catalog.Point) string {
 	switch {
 	case p.Hold != "":
 		return "held: " + p.Hold
-	case p.LockedUntil.After(e.now()):
+	case p.LockedUntil.After(e.now()) && !mutant.On("maintenance/prune-ignores-lock"):
 		return "locked until " + p.LockedUntil.UTC().Format(time.RFC3339)
 	case p.Manual:
 		return "made by hand"

@@ -56,7 +56,9 @@ type situation struct {
 	now                   time.Time
 	began, tried, done    time.Time // of the engine, the last attempt, the last success; zero: none
 	reclaimable, left     int64     // now, and after the last collection
-	packs                 int64     // bytes
+	forgotten             int       // points since the last collection
+	took                  time.Duration
+	packs                 int64 // bytes
 	spaceFree, spaceTotal uint64
 }
 
@@ -73,6 +75,7 @@ func (e *Engine) due() (CollectOptions, bool, error) {
 	e.gc.mu.Lock()
 	e.gc.left = min(e.gc.left, s.reclaimable) // files that waited for their grace
 	s.tried, s.done, s.left = e.gc.tried, e.gc.done, e.gc.left
+	s.forgotten, s.took = e.gc.forgotten, e.gc.took
 	e.gc.mu.Unlock()
 	e.count(func(st *Stats) { st.GC.ReclaimableBytes = s.reclaimable })
 	o, due := e.config.GC.decide(&s)
@@ -94,6 +97,8 @@ func (g *GCConfig) decide(s *situation) (CollectOptions, bool) {
 	case wanted > 0 && (grown >= lowReclaimMin || s.done.IsZero() && s.reclaimable >= lowReclaimMin):
 		return CollectOptions{Trigger: OnThreshold, DeadRatio: min(lowDeadRatio, g.DeadRatio), FreeWanted: wanted}, true
 	case grown > 0 && grown >= min(g.ReclaimAt, int64(g.ReclaimShare*float64(s.packs))):
+		return CollectOptions{Trigger: OnThreshold}, true
+	case s.forgotten > 0 && grown >= smallReclaimMin && s.now.Sub(last) >= max(smallWait, s.took*smallPause):
 		return CollectOptions{Trigger: OnThreshold}, true
 	case g.AtLeast > 0 && s.now.Sub(last) >= g.AtLeast:
 		return CollectOptions{Trigger: OnSchedule}, true
