@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/strongroom-backup/strongroom/internal/mutant"
 )
 
 // describe gives a point other attributes, which may move it to the trash or
@@ -74,6 +76,9 @@ func (p *Point) orphans(child *Image) bool {
 		return false
 	}
 	child.Parent = p.Images[i].Parent
+	if mutant.On("catalog/orphans") {
+		child.Parent = ""
+	}
 	return true
 }
 
@@ -133,7 +138,7 @@ func (a *applier) mergeImages(ch *change, t *merged) error {
 		return t.failed(err)
 	}
 	heirs := target.Parent
-	if t.direction == mergeCommit {
+	if t.direction == mergeCommit && !mutant.On("catalog/merge-heirs") {
 		heirs = t.into
 	}
 	return errors.Join(putPoint(b, &into), adopt(b, t.vm, t.orphans(heirs)), ch.sum(b, t.vm), bury(b, b, ch.died),
@@ -162,6 +167,9 @@ func (t *merged) inherit(b *pebble.Batch, target *Image, refs *refChanges) error
 	old, err := t.list(b, t.into)
 	if err != nil {
 		return err
+	}
+	if mutant.On("catalog/merge-leaks-references") {
+		old = nil
 	}
 	return errors.Join(refs.list(list, 1), refs.list(old, -1), b.Set(imageKey(t.into, t.disk), list, nil))
 }

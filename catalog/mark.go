@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/strongroom-backup/strongroom/internal/mutant"
 )
 
 // MarkStats is what a mark went through.
@@ -100,6 +102,11 @@ func markImages(ctx context.Context, snap *pebble.Snapshot, stats *MarkStats) (*
 	}
 	set, last := newChunkSet(mark.next), ""
 	err = eachImage(ctx, snap, func(id, disk string, list []byte) error {
+		if mutant.On("catalog/mark-without-trash") {
+			if _, p, err := getPoint(snap, id); err == nil && !p.Trashed.IsZero() {
+				return nil
+			}
+		}
 		stats.Images++
 		if id != last {
 			stats.Points++

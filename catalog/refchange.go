@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/strongroom-backup/strongroom/internal/mutant"
 )
 
 // refChanges gathers what a transaction does to reference counts.
@@ -117,7 +119,7 @@ func buryOne(r pebble.Reader, b *pebble.Batch, no ChunkNo, record []byte) error 
 	}
 	key := chunkHashKey(h)
 	named, err := chunkByHash(r, key)
-	if err != nil || named != no {
+	if err != nil || named != no || mutant.On("catalog/dead-hash-stays") {
 		return err
 	}
 	return b.Delete(key, nil)

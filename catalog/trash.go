@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/strongroom-backup/strongroom/internal/mutant"
 )
 
 // Trash puts a point into the trash, durably: it is not listed or found by a
@@ -31,6 +33,9 @@ func (c *Catalog) Trash(id string, purge time.Time) error {
 func (c *Catalog) Undelete(id string) error {
 	return c.describe("undelete", id, func(p *Point) error {
 		p.Trashed, p.Purge = time.Time{}, time.Time{}
+		if mutant.On("catalog/undelete-forgets") {
+			p.Attributes = Attributes{}
+		}
 		return nil
 	})
 }

@@ -1,5 +1,7 @@
 package dedup
 
+import "github.com/strongroom-backup/strongroom/internal/mutant"
+
 // How a collection takes blocks away beside writers that find them.
 //
 // A dedup hit (batch.matches) and the condemning of its pack race. Each side
@@ -47,9 +49,11 @@ func (s *Store) hit(a Addr) bool {
 	if cand == nil || a.Slot() >= cand.next {
 		return true
 	}
-	c.markHit(cand, a.Slot())
+	if !mutant.On("dedup/hit-unmarked") {
+		c.markHit(cand, a.Slot())
+	}
 	s.pause("hit marked")
-	return !cand.condemns(a.Slot())
+	return !cand.condemns(a.Slot()) || mutant.On("dedup/hit-on-condemned")
 }
 
 // markHit must come before condemns.
@@ -75,7 +79,7 @@ func (c *Collection) condemn(cand *candidate) (live []uint64, first bool) {
 	if dead := cand.dead.Load(); dead != nil {
 		return inverse(*dead), false
 	}
-	cand.condemning.Store(true)
+	cand.condemning.Store(!mutant.On("dedup/condemn-without-flag"))
 	c.s.pause("condemning")
 	live = c.marks.bits(cand) // after the flag is up: who sets a bit later finds the flag
 	c.s.pause("bits read")
@@ -94,7 +98,11 @@ func inverse(b []uint64) []uint64 {
 
 // swapped makes every batch look again at the views it holds. It comes after
 // the change of the packSet and before the collection is closed.
-func (s *Store) swapped() { s.swaps.Add(1) }
+func (s *Store) swapped() {
+	if !mutant.On("dedup/swap-untold") {
+		s.swaps.Add(1)
+	}
+}
 
 // pause is where tests stop a goroutine.
 func (s *Store) pause(at string) {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/strongroom-backup/strongroom/internal/mutant"
 	"github.com/strongroom-backup/strongroom/tier"
 )
 
@@ -151,6 +152,9 @@ func (e *examined) check(r *frameReader, entries []int) error {
 		_, wrong, err := r.block(i)
 		if err != nil {
 			return err
+		}
+		if mutant.On("dedup/verify-blind") {
+			wrong = nil
 		}
 		slot := e.toc.slots[i]
 		if wrong == nil {

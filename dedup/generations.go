@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/strongroom-backup/strongroom/internal/mutant"
 	"github.com/strongroom-backup/strongroom/tier"
 )
 
@@ -65,6 +66,9 @@ func (s *Store) chooseGeneration(gens []tier.ID, tidy bool) tier.ID {
 	marks, best := make([]quality, len(gens)), -1
 	for i := len(gens) - 1; i >= 0; i-- {
 		marks[i] = s.judgeGeneration(gens[i])
+		if mutant.On("dedup/unsealed-generation") && marks[i] == unsealed {
+			marks[i] = good
+		}
 		if marks[i] == good && i > 0 && tidy && !s.makeDurable(gens[i]) {
 			marks[i] = rotten
 		}

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/strongroom-backup/strongroom/internal/mutant"
 	"github.com/strongroom-backup/strongroom/tier"
 )
 
@@ -120,7 +121,9 @@ func (s *Store) removePacks(packs []uint64, grace time.Duration) (promised int64
 	}
 	// On a disk so full that the index cannot be written, deleting goes on: the
 	// next start may miss packs that nothing needs, and that is all.
-	if err := s.index.flushed(); err != nil && !errors.Is(err, syscall.ENOSPC) {
+	if mutant.On("dedup/unlink-before-index") {
+		// The files go first.
+	} else if err := s.index.flushed(); err != nil && !errors.Is(err, syscall.ENOSPC) {
 		return 0, fmt.Errorf("remove %d packs: %w", len(packs), err)
 	}
 	for i, pack := range packs {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/strongroom-backup/strongroom/internal/mutant"
 )
 
 // SweepOptions say how much a sweep may do.
@@ -94,7 +96,7 @@ func (sw *sweep) victims() (whole, part []victim) {
 		live, _ := sw.c.live(cand)
 		v := victim{cand: cand, live: live, deadBytes: cand.bytes - cand.share(live)}
 		switch {
-		case cand.lost || live == 0 && cand.pack != highest:
+		case cand.lost || live == 0 && (cand.pack != highest || mutant.On("dedup/highest-pack-goes")):
 			if live == 0 {
 				whole = append(whole, v)
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
 	"github.com/strongroom-backup/strongroom/internal/ids"
+	"github.com/strongroom-backup/strongroom/internal/mutant"
 )
 
 // Receipt is what a commit made.
@@ -85,7 +86,7 @@ func (s *session) commit() (catalog.Point, error) {
 		}
 	}
 	images, err := s.images()
-	if err == nil {
+	if err == nil && !mutant.On("volume/commit-before-sync") {
 		err = s.syncPacks()
 	}
 	if err != nil {

@@ -1,6 +1,10 @@
 package volume
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/strongroom-backup/strongroom/internal/mutant"
+)
 
 // epochs count the operations under way that store data or use addresses, so
 // that a garbage collection can wait for those that began before it.
@@ -65,4 +69,8 @@ func (e *epochs) wait() {
 // Barrier returns when every operation on a session's disk and every commit
 // that began before the call has ended, and so recorded the addresses of what it
 // stored. It never holds up new ones.
-func (m *Manager) Barrier() { m.epochs.wait() }
+func (m *Manager) Barrier() {
+	if !mutant.On("volume/no-barrier") {
+		m.epochs.wait()
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/strongroom-backup/strongroom/catalog"
+	"github.com/strongroom-backup/strongroom/internal/mutant"
 )
 
 // pins count the open readers of points.
@@ -39,7 +40,7 @@ func (p *pins) has(point string) bool {
 // session that has it as a parent or compares with it. For a point that is
 // removed the answer can only change from yes to no.
 func (m *Manager) Pinned(point string) bool {
-	return m.pins.has(point) || len(m.users(point, (*diskFile).names)) > 0
+	return m.pins.has(point) && !mutant.On("volume/reader-unpinned") || len(m.users(point, (*diskFile).names)) > 0
 }
 
 // Read reports whether a reader has an image of the point open.
@@ -82,7 +83,7 @@ func (s *session) undecided() bool {
 
 // unused refuses to let a point go whose images open sessions are based on.
 func (m *Manager) unused(point string) error {
-	if users := m.InUse(point); len(users) > 0 {
+	if users := m.InUse(point); len(users) > 0 && !mutant.On("volume/parent-goes") {
 		return fmt.Errorf("%w: point %s is the parent of backup %s, which is open; commit or abort that first", ErrInUse, point, users[0])
 	}
 	return nil

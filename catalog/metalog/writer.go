@@ -6,6 +6,8 @@ import (
 	"math"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/strongroom-backup/strongroom/internal/mutant"
 )
 
 // writer is the open end of a file. Bytes are written one after the other.
@@ -65,9 +67,11 @@ func (l *Log) start() error {
 	if err != nil {
 		return err
 	}
-	if err := syncDir(l.o.FS, l.o.Dir); err != nil {
-		w.file.Close()
-		return l.fail(l.o.Dir, err)
+	if !mutant.On("metalog/no-directory-sync") {
+		if err := syncDir(l.o.FS, l.o.Dir); err != nil {
+			w.file.Close()
+			return l.fail(l.o.Dir, err)
+		}
 	}
 	l.w = w
 	l.count.Add(1)
@@ -169,8 +173,10 @@ func (t *Txn) Commit() (uint64, error) {
 		t.Abort()
 		return 0, t.err
 	}
-	if err := t.l.w.file.SyncData(); err != nil {
-		return 0, t.l.fail(t.l.w.path, err)
+	if !mutant.On("metalog/no-sync") {
+		if err := t.l.w.file.SyncData(); err != nil {
+			return 0, t.l.fail(t.l.w.path, err)
+		}
 	}
 	t.l.next = t.seq
 	return t.seq - 1, nil

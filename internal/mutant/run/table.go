@@ -14,4 +14,60 @@ type test struct {
 	soak     int // STRONGROOM_SOAK, if more than 1
 }
 
-var mutants = []mutant{}
+var (
+	life       = test{pkg: "integration/life", run: "TestLife"}
+	longerLife = test{pkg: "integration/life", run: "TestLife", soak: 4}
+)
+
+var mutants = []mutant{
+	// The metadata log: what is committed is durable.
+	{"metalog/no-sync", "a transaction is not synced", []test{{pkg: "catalog/metalog", run: "TestCrashAtEveryOperation"}, life}},
+	{"metalog/no-directory-sync", "a new file's name is not synced", []test{{pkg: "catalog/metalog", run: "TestCrashAtEveryOperation"}, life}},
+	{"metalog/no-settle", "a last transaction that may not be durable is relied on", []test{{pkg: "catalog/metalog", run: "TestCrashAtEveryOperation"}}},
+
+	// The catalog: what must stay stays, and nothing dead comes back.
+	{"catalog/hold-ignored", "a held point goes", []test{{pkg: "catalog", run: "TestRefusals"}, life}},
+	{"catalog/lock-ends-early", "a lock ends a millisecond early", []test{{pkg: "catalog", run: "TestLockEdge"}, life}},
+	{"catalog/lock-shortens", "a lock can be shortened", []test{{pkg: "catalog", run: "TestRefusals|TestLockEdge"}, life}},
+	{"catalog/undelete-forgets", "undelete forgets what was said of the point", []test{{pkg: "catalog", run: "TestTrash"}, life}},
+	{"catalog/dead-hash-stays", "the hash of a dead chunk is still found", []test{{pkg: "catalog", run: "TestDeadChunks"}, longerLife}},
+	{"catalog/merge-leaks-references", "a merge keeps the references of the content it replaces", []test{life}},
+	{"catalog/merge-heirs", "what hangs on merged images gets the wrong parent", []test{life}},
+	{"catalog/orphans", "children of a removed point lose their grandparent", []test{life}},
+	{"catalog/mark-without-trash", "the mark passes over points in the trash", []test{life}},
+
+	// Packs: what is acknowledged, synced and sealed.
+	{"dedup/no-fsync", "packs are never synced", []test{{pkg: "dedup", run: "TestOrderOfSyncs"}, life}},
+	{"dedup/footer-before-sync", "a footer is written before the frames are durable", []test{{pkg: "dedup", run: "TestOrderOfSyncs"}}},
+	{"dedup/fsync-again", "a failed fsync is tried again", []test{{pkg: "dedup", run: "TestFailedSync"}}},
+	{"dedup/no-note", "no note is left of a failed fsync", []test{{pkg: "dedup", run: "TestFailedSync"}}},
+	{"dedup/read-unverified", "blocks are served without a look at their hash", []test{{pkg: "dedup", run: "TestDamageInEveryByteClass"}}},
+	{"dedup/verify-blind", "verification calls every block good", []test{{pkg: "dedup", run: "TestHeal|TestVerify|TestRepair"}, {pkg: "maintenance", run: "TestDamageIsFoundAndHealed"}}},
+
+	// Collection: nothing that is wanted goes.
+	{"dedup/hit-unmarked", "a dedup hit does not mark its block", []test{{pkg: "dedup", run: "TestCondemnedWhileHit"}, life}},
+	{"dedup/hit-on-condemned", "a condemned block is a dedup hit", []test{{pkg: "dedup", run: "TestHitWhileCondemned"}, life}},
+	{"dedup/condemn-without-flag", "a pack is condemned without a word to writers", []test{{pkg: "dedup", run: "TestHitWhileCondemned"}}},
+	{"dedup/swap-untold", "writers are not told that a pack was swapped", []test{{pkg: "dedup", run: "TestStaleView"}}},
+	{"dedup/swap-before-sync", "a new generation counts before it is durable", []test{{pkg: "dedup", run: "TestCrashWhileCollecting"}, life}},
+	{"dedup/unlink-before-index", "files go before the index has durably forgotten them", []test{life}},
+	{"dedup/unsealed-generation", "a generation that was never finished counts", []test{{pkg: "dedup", run: "TestCrashWhileCollecting"}}},
+	{"dedup/highest-pack-goes", "the highest pack is removed, so that its number is used again", []test{{pkg: "dedup", run: "TestCollectWholePacks"}}},
+
+	// Sessions: what a collection must know of them, and what a crash takes.
+	{"volume/commit-before-sync", "a point is committed before its packs are synced", []test{life}},
+	{"volume/flush-without-packs", "a flush syncs the journals alone", []test{life}},
+	{"volume/dead-session-lives", "a session that lost acknowledged writes goes on", []test{life}},
+	{"volume/no-roots", "a collection is told of no session", []test{{pkg: "volume", run: "TestRoots"}, life}},
+	{"volume/no-roots-in-journal", "a collection is not told of chunks that left memory", []test{{pkg: "volume", run: "TestRoots"}}},
+	{"volume/no-barrier", "a collection does not wait for what is under way", []test{{pkg: "maintenance", run: "TestCollectionWaits"}}},
+	{"volume/parent-goes", "a point goes although a session inherits from it", []test{{pkg: "volume", run: "TestPins"}, life}},
+	{"volume/reader-unpinned", "a point is forgotten although it is being read", []test{{pkg: "volume", run: "TestPins"}, longerLife}},
+
+	// Maintenance: the order of a collection, and what rules may take.
+	{"maintenance/points-before-sessions", "points are marked before sessions", []test{{pkg: "maintenance", run: "TestCommitBetweenSteps"}, life}},
+	{"maintenance/forget-pinned", "removed points are forgotten while they are used", []test{life}},
+	{"maintenance/purge-early", "points leave the trash before their time", []test{life}},
+	{"maintenance/prune-ignores-lock", "rules do not see locks", []test{life}},
+	{"maintenance/damaged-parent", "a backup inherits from a damaged image", []test{{pkg: "maintenance", run: "TestDamageIsFoundAndHealed"}}},
+}
