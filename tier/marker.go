@@ -27,7 +27,7 @@ func (d *Dir) checkMarker() error {
 		return fmt.Errorf("%w: %s has no %s file; is its disk mounted?", ErrNoTier, d.dir, markerName)
 	}
 	if err != nil {
-		return fmt.Errorf("read the marker of tier %s: %w", d.dir, err)
+		return fmt.Errorf("%w: its marker %s cannot be read: %w", ErrNoTier, path, err)
 	}
 	return checkMarkerText(path, got, d.store)
 }

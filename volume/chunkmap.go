@@ -35,6 +35,7 @@ type chunk struct {
 // Later patches lie over earlier ones.
 type patch struct {
 	off, n uint32 // within the block
+	sum    uint32 // CRC-32C of the bytes
 	at     int64  // of the bytes in the journal; -1: zeros
 }
 

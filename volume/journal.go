@@ -47,11 +47,13 @@ type journal struct {
 	seed uint32 // CRC state after the salt, so that client data cannot look like a record
 	end  int64  // where the next record goes
 	seq  uint64 // number of the next record
+	soil int64  // up to here a write that failed may have left something
 	buf  []byte
 }
 
 // createJournal makes an empty journal, synced. The caller syncs the directory.
-func createJournal(fs vfs.FS, path string, diskSize int64) (*journal, error) {
+// owner is whose it is, for openJournal.
+func createJournal(fs vfs.FS, path, owner string, diskSize int64) (*journal, error) {
 	f, err := fs.OpenReadWrite(path, journalCategory) // WriteAt needs it; it creates
 	if err != nil {
 		return nil, err
@@ -61,6 +63,7 @@ func createJournal(fs vfs.FS, path string, diskSize int64) (*journal, error) {
 	binary.LittleEndian.PutUint16(h[8:], journalVersion)
 	binary.LittleEndian.PutUint64(h[16:], uint64(diskSize))
 	rand.Read(h[24:40])
+	binary.LittleEndian.PutUint32(h[40:], ownerSum(owner))
 	binary.LittleEndian.PutUint32(h[60:], crc32.Checksum(h[:60], castagnoli))
 	if _, err = f.WriteAt(h, 0); err == nil {
 		err = f.Sync()
@@ -72,14 +75,14 @@ func createJournal(fs vfs.FS, path string, diskSize int64) (*journal, error) {
 }
 
 // openJournal checks the header of an existing journal. replay finds its end.
-func openJournal(fs vfs.FS, path string, diskSize int64) (*journal, error) {
+func openJournal(fs vfs.FS, path, owner string, diskSize int64) (*journal, error) {
 	f, err := fs.OpenReadWrite(path, journalCategory)
 	if err != nil {
 		return nil, err
 	}
 	h := make([]byte, journalHeaderSize)
 	if _, err = f.ReadAt(h, 0); err == nil {
-		err = checkJournalHeader(h, diskSize)
+		err = checkJournalHeader(h, owner, diskSize)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("journal %s: %w", path, err), f.Close())
@@ -87,7 +90,11 @@ func openJournal(fs vfs.FS, path string, diskSize int64) (*journal, error) {
 	return &journal{file: f, seed: crc32.Checksum(h[24:40], castagnoli), end: journalHeaderSize}, nil
 }
 
-func checkJournalHeader(h []byte, diskSize int64) error {
+// ownerSum names a disk of a session in a few bytes; never 0, which is what
+// journals of older versions have there.
+func ownerSum(owner string) uint32 { return max(crc32.Checksum([]byte(owner), castagnoli), 1) }
+
+func checkJournalHeader(h []byte, owner string, diskSize int64) error {
 	switch {
 	case string(h[:8]) != journalMagic:
 		return errors.New("not a session journal")
@@ -95,6 +102,8 @@ func checkJournalHeader(h []byte, diskSize int64) error {
 		return errors.New("header checksum is wrong")
 	case binary.LittleEndian.Uint16(h[8:]) != journalVersion:
 		return fmt.Errorf("format %d, this server reads %d", binary.LittleEndian.Uint16(h[8:]), journalVersion)
+	case binary.LittleEndian.Uint32(h[40:]) != ownerSum(owner) && binary.LittleEndian.Uint32(h[40:]) != 0:
+		return fmt.Errorf("it is not that of %s", owner)
 	case binary.LittleEndian.Uint64(h[16:]) != uint64(diskSize):
 		return fmt.Errorf("for a disk of %d bytes, the session's has %d", binary.LittleEndian.Uint64(h[16:]), diskSize)
 	}
@@ -114,13 +123,31 @@ func (j *journal) begin(t recordType) {
 func (j *journal) finish() (int64, error) {
 	binary.LittleEndian.PutUint32(j.buf, uint32(len(j.buf)-recordHeaderSize))
 	j.buf = binary.LittleEndian.AppendUint32(j.buf, crc32.Update(j.seed, castagnoli, j.buf))
+	if err := j.clean(); err != nil {
+		return 0, err
+	}
 	if _, err := j.file.WriteAt(j.buf, j.end); err != nil {
+		j.soil = j.end + int64(len(j.buf))
+		_ = j.clean() // else before the next record
 		return 0, fmt.Errorf("write session journal: %w", err)
 	}
 	at := j.end + recordHeaderSize
 	j.end += int64(len(j.buf))
 	j.seq++
 	return at, nil
+}
+
+// clean overwrites what a failed write may have left with zeros: behind the
+// last record there is nothing but one that a crash tore.
+func (j *journal) clean() error {
+	if j.soil <= j.end {
+		return nil
+	}
+	if _, err := j.file.WriteAt(make([]byte, j.soil-j.end), j.end); err != nil {
+		return fmt.Errorf("clear the end of a session journal: %w", err)
+	}
+	j.soil = 0
+	return nil
 }
 
 // mark appends a record without payload.

@@ -18,7 +18,7 @@ const testDiskSize = 3*dedup.ChunkSize + 777
 // sampleJournal has one record of every type.
 func sampleJournal(t testing.TB, fs vfs.FS) *journal {
 	t.Helper()
-	j, err := createJournal(fs, "j", testDiskSize)
+	j, err := createJournal(fs, "j", "a disk", testDiskSize)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func sampleJournal(t testing.TB, fs vfs.FS) *journal {
 // readAll reads records until the journal ends.
 func readAll(t testing.TB, fs vfs.FS) (types []recordType, j *journal) {
 	t.Helper()
-	j, err := openJournal(fs, "j", testDiskSize)
+	j, err := openJournal(fs, "j", "a disk", testDiskSize)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestJournalDamage(t *testing.T) {
 			t.Fatal(err)
 		}
 		if at < journalHeaderSize {
-			if _, err := openJournal(f, "j", testDiskSize); err == nil {
+			if _, err := openJournal(f, "j", "a disk", testDiskSize); err == nil {
 				t.Fatalf("byte %d of the header: accepted", at)
 			}
 			continue
@@ -190,7 +190,7 @@ func FuzzJournal(f *testing.F) {
 func FuzzRecords(f *testing.F) {
 	fs := vfs.NewMem()
 	_ = sampleJournal(f, fs)
-	r, err := openJournal(fs, "j", testDiskSize)
+	r, err := openJournal(fs, "j", "a disk", testDiskSize)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"hash/crc32"
 	"math/bits"
 
 	"github.com/strongroom-backup/strongroom/dedup"
@@ -10,18 +11,19 @@ import (
 // logRaw logs and applies a write of less than a block, within one block.
 func (d *disk) logRaw(p []byte, off int64) error {
 	n := int64(len(p))
-	at := int64(-1)
+	at, sum := int64(-1), uint32(0)
 	var err error
 	if isZero(p) {
 		err = d.journal.appendZero(off, n, true)
 	} else {
+		sum = crc32.Checksum(p, castagnoli)
 		at, err = d.journal.appendRaw(off, p)
 	}
 	if err != nil {
 		return err
 	}
 	d.total.written += n
-	return d.patch(off, n, at)
+	return d.patch(off, n, at, sum)
 }
 
 func isZero(p []byte) bool {
@@ -37,8 +39,9 @@ func isZero(p []byte) bool {
 
 var zeros = string(make([]byte, 4096))
 
-// patch lays bytes of the journal (at) or zeros (at < 0) over part of a block.
-func (d *disk) patch(off, n, at int64) error {
+// patch lays bytes of the journal (at, with checksum sum) or zeros (at < 0) over
+// part of a block.
+func (d *disk) patch(off, n, at int64, sum uint32) error {
 	block := off / dedup.BlockSize
 	c, err := d.touch(uint32(block / dedup.ChunkBlocks))
 	if err != nil {
@@ -51,7 +54,7 @@ func (d *disk) patch(off, n, at int64) error {
 	if c.patches[b] == nil {
 		d.patched++
 	}
-	c.patches[b] = append(c.patches[b], patch{off: uint32(off % dedup.BlockSize), n: uint32(n), at: at})
+	c.patches[b] = append(c.patches[b], patch{off: uint32(off % dedup.BlockSize), n: uint32(n), sum: sum, at: at})
 	d.recent = append(d.recent, block)
 	return nil
 }
@@ -147,9 +150,26 @@ func (d *disk) overlay(dst []byte, start int64, list []patch) error {
 		part := dst[from-start : to-start]
 		if p.at < 0 {
 			clear(part)
-		} else if err := readFull(d.journal.file, part, p.at+from-int64(p.off)); err != nil {
-			return fmt.Errorf("read raw extent from session journal: %w", err)
+		} else if err := d.rawBytes(part, from-int64(p.off), &p); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// rawBytes fills dst with the bytes of a raw extent from its byte in on. The
+// extent is read whole, for its checksum.
+func (d *disk) rawBytes(dst []byte, in int64, p *patch) error {
+	buf := blockBuffers.Get().(*[dedup.BlockSize]byte)
+	defer blockBuffers.Put(buf)
+	whole := buf[:p.n]
+	if err := readFull(d.journal.file, whole, p.at); err != nil {
+		return fmt.Errorf("read raw extent from session journal: %w", err)
+	}
+	if crc32.Checksum(whole, castagnoli) != p.sum {
+		return fmt.Errorf("the journal of disk %s of session %s is damaged at byte %d: %d bytes a client wrote are not what it wrote",
+			d.spec.Disk, d.s.file.ID, p.at, p.n)
+	}
+	copy(dst, whole[in:])
 	return nil
 }

@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"strings"
 
@@ -39,7 +40,10 @@ func (m *Manager) recoverAll() error {
 func (m *Manager) recoverSession(id string) (*session, error) {
 	f, err := m.loadSessionFile(id)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, m.fs.RemoveAll(m.sessionDir(id)) // a crash while it was created
+		if !m.wasWritten(id) {
+			return nil, m.fs.RemoveAll(m.sessionDir(id)) // a crash while it was created
+		}
+		err = fmt.Errorf("session.json of %s is missing, though there are writes in its journals", id)
 	}
 	if err != nil {
 		s := &session{m: m, file: sessionFile{Format: sessionFormat, ID: id, VM: "unknown", State: Dead, Expires: m.now().Add(DefaultTTL)}}
@@ -68,6 +72,22 @@ func (m *Manager) recoverSession(id string) (*session, error) {
 		return s, nil
 	}
 	return s, m.removeJournals(s)
+}
+
+// wasWritten reports whether a session's folder has a journal with records:
+// session.json is there before the first of them.
+func (m *Manager) wasWritten(id string) bool {
+	names, err := m.fs.List(m.sessionDir(id))
+	if err != nil {
+		return true // whatever is there, it is not looked at
+	}
+	for _, n := range names {
+		info, err := m.fs.Stat(m.fs.PathJoin(m.sessionDir(id), n))
+		if strings.HasSuffix(n, journalSuffix) && (err != nil || info.Size() > journalHeaderSize) {
+			return true
+		}
+	}
+	return false
 }
 
 // settle makes the state just read durable: a process that was killed may have
@@ -134,7 +154,7 @@ func (s *session) replay() (reason string, err error) {
 			return err.Error(), nil
 		}
 		s.disks = append(s.disks, d)
-		d.journal, err = openJournal(s.m.fs, s.m.journalPath(s.file.ID, spec.Disk), spec.Size)
+		d.journal, err = openJournal(s.m.fs, s.m.journalPath(s.file.ID, spec.Disk), journalOwner(s.file.ID, spec.Disk), spec.Size)
 		if err == nil {
 			err = d.replay()
 		}
@@ -146,7 +166,10 @@ func (s *session) replay() (reason string, err error) {
 			s.describeRest()
 			return fmt.Sprintf("the host restarted while writes to disk %s were acknowledged but not flushed", spec.Disk), nil
 		}
-		if err = d.depend(); err == nil {
+		if err = d.journal.checkEnd(s.file.BootID == s.m.boot, spec.Records); err == nil {
+			err = d.depend()
+		}
+		if err == nil {
 			err = d.journal.clearRest()
 		}
 		if err != nil {
@@ -198,7 +221,7 @@ func (d *disk) redo(rec record) error {
 			return err
 		}
 		d.total.written += int64(n)
-		return d.patch(off, int64(n), rec.at+8)
+		return d.patch(off, int64(n), rec.at+8, crc32.Checksum(rec.payload[8:], castagnoli))
 	case recZero:
 		off, n, written, err := decodeZero(rec.payload, d.spec.Size)
 		if err != nil {
@@ -255,7 +278,7 @@ func (m *Manager) removeJournals(s *session) error {
 		return err
 	}
 	for _, n := range names {
-		if strings.HasSuffix(n, ".journal") {
+		if strings.HasSuffix(n, journalSuffix) {
 			if err := m.fs.Remove(m.fs.PathJoin(m.sessionDir(s.file.ID), n)); err != nil {
 				return err
 			}

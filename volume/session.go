@@ -26,7 +26,7 @@ type session struct {
 	// verb serialises commit, abort and expiry.
 	verb sync.Mutex
 
-	mu   sync.Mutex // guards State, Reason, Point, Ended and Blobs of file; the rest never changes
+	mu   sync.Mutex // guards State, Reason, Point, Ended, Blobs and the disks' Records of file; the rest never changes
 	file sessionFile
 
 	dead atomic.Pointer[string] // why, once dead
@@ -158,9 +158,22 @@ func (s *session) shut() error {
 	}
 	var err error
 	if s.usable() == nil {
-		err = s.flush()
+		if err = s.flush(); err == nil {
+			err = s.countRecords()
+		}
 	}
 	return errors.Join(err, s.release())
+}
+
+// countRecords notes how long the journals are, so that the next start knows
+// when one has lost its end. The caller holds the gate.
+func (s *session) countRecords() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, d := range s.disks {
+		s.file.Disks[i].Records = d.mark()
+	}
+	return s.m.save(&s.file)
 }
 
 // release closes files and gives back lanes. The caller holds the gate.

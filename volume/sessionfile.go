@@ -3,6 +3,7 @@ package volume
 import (
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"time"
 
 	"github.com/strongroom-backup/strongroom/catalog"
@@ -24,7 +25,8 @@ const (
 	Dead       State = "dead"
 )
 
-const sessionFormat = 1
+// sessionFormat 2 ends in a checksum; files of format 1 have none.
+const sessionFormat = 2
 
 // sessionFile is the content of session.json. It is replaced whole and synced
 // at every change of state.
@@ -55,7 +57,12 @@ type diskFile struct {
 	Why        string       `json:"why,omitempty"`    // mode auto became a full
 	Token      string       `json:"token"`
 	Checkpoint string       `json:"checkpoint,omitempty"`
+	// Records is how many the journal had at the last shutdown: with fewer it
+	// has lost some.
+	Records uint64 `json:"records,omitempty"`
 }
+
+const journalSuffix = ".journal"
 
 func (m *Manager) sessionDir(id string) string { return m.fs.PathJoin(m.dir, id) }
 
@@ -64,16 +71,43 @@ func (m *Manager) sessionPath(id string) string {
 }
 
 func (m *Manager) journalPath(id, disk string) string {
-	return m.fs.PathJoin(m.sessionDir(id), disk+".journal")
+	return m.fs.PathJoin(m.sessionDir(id), disk+journalSuffix)
 }
+
+// journalOwner is whose a journal is, as its header remembers.
+func journalOwner(id, disk string) string { return "session " + id + " disk " + disk }
 
 // save makes f the session's durable state.
 func (m *Manager) save(f *sessionFile) error {
-	data, err := json.Marshal(f)
+	data, err := encodeSessionFile(f)
 	if err != nil {
 		return err
 	}
 	return atomicfile.Write(m.fs, m.sessionPath(f.ID), data)
+}
+
+// sumFormat is the last key of session.json: the CRC-32C of the object without
+// it.
+const sumFormat = `,"crc32c":"%08x"}`
+
+var sumLen = len(fmt.Sprintf(sumFormat, 0))
+
+func encodeSessionFile(f *sessionFile) ([]byte, error) {
+	f.Format = sessionFormat
+	data, err := json.Marshal(f)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(data[:len(data)-1:len(data)-1], sumFormat, crc32.Checksum(data, castagnoli)), nil
+}
+
+// checkSum tells whether data is as it was written.
+func checkSum(data []byte) bool {
+	if len(data) < sumLen {
+		return false
+	}
+	body := append(data[:len(data)-sumLen:len(data)-sumLen], '}')
+	return string(data[len(data)-sumLen:]) == fmt.Sprintf(sumFormat, crc32.Checksum(body, castagnoli))
 }
 
 func (m *Manager) loadSessionFile(id string) (*sessionFile, error) {
@@ -90,8 +124,10 @@ func decodeSessionFile(id string, data []byte) (*sessionFile, error) {
 		return nil, fmt.Errorf("session.json of %s: %w", id, err)
 	}
 	switch {
-	case f.Format != sessionFormat:
+	case f.Format != sessionFormat && f.Format != 1:
 		return nil, fmt.Errorf("session %s has format %d, this server reads %d", id, f.Format, sessionFormat)
+	case f.Format == sessionFormat && !checkSum(data):
+		return nil, fmt.Errorf("session.json of %s is damaged: its checksum is wrong", id)
 	case f.ID != id:
 		return nil, fmt.Errorf("session.json in the folder of %s is of session %q", id, f.ID)
 	case len(f.Disks) == 0 || len(f.Disks) > maxDisks:

@@ -174,7 +174,7 @@ func (m *Manager) create(s *session) error {
 			return err
 		}
 		s.disks = append(s.disks, d)
-		if d.journal, err = createJournal(m.fs, m.journalPath(s.file.ID, spec.Disk), spec.Size); err != nil {
+		if d.journal, err = createJournal(m.fs, m.journalPath(s.file.ID, spec.Disk), journalOwner(s.file.ID, spec.Disk), spec.Size); err != nil {
 			return err
 		}
 	}

@@ -254,7 +254,7 @@ func (d *disk) applyZero(off, n int64) error {
 	head, tail, first, last := split(off, off+n, d.spec.Size)
 	for _, s := range [...]span{head, tail} {
 		if s.off < s.end {
-			if err := d.patch(s.off, s.end-s.off, -1); err != nil {
+			if err := d.patch(s.off, s.end-s.off, -1, 0); err != nil {
 				return err
 			}
 		}
