@@ -14,6 +14,9 @@ import (
 const (
 	noteMagic = "SRNOTE\x00\x01"
 	noteSize  = 32
+	// noteUnknown is the number of slots when an earlier process had written them
+	// and nobody knows how many it synced.
+	noteUnknown = math.MaxUint32
 )
 
 func noteBytes(pack uint64, gen uint32, synced int) []byte {
@@ -21,20 +24,27 @@ func noteBytes(pack uint64, gen uint32, synced int) []byte {
 	b := append(make([]byte, 0, noteSize), noteMagic...)
 	b = le.AppendUint64(b, pack)
 	b = le.AppendUint32(b, gen)
-	b = le.AppendUint32(b, uint32(synced))
+	b = le.AppendUint32(b, uint32(synced)) // noteUnreadable becomes noteUnknown
 	b = le.AppendUint32(b, 0)
 	return le.AppendUint32(b, crc(b))
 }
 
 var errNote = errors.New("note is not valid")
 
-// parseNote returns how many slots of the pack were durable.
+// parseNote returns how many slots of the pack were durable, noteUnreadable when
+// nobody knew.
 func parseNote(b []byte, pack uint64, gen uint32) (synced int, err error) {
 	le := binary.LittleEndian
 	if len(b) != noteSize || string(b[:8]) != noteMagic || le.Uint32(b[28:]) != crc(b[:28]) {
 		return 0, errNote
 	}
-	if le.Uint64(b[8:]) != pack || le.Uint32(b[16:]) != gen || le.Uint32(b[20:]) > math.MaxUint16 {
+	if le.Uint64(b[8:]) != pack || le.Uint32(b[16:]) != gen {
+		return 0, errNote
+	}
+	switch n := le.Uint32(b[20:]); {
+	case n == noteUnknown:
+		return noteUnreadable, nil
+	case n > math.MaxUint16:
 		return 0, errNote
 	}
 	return int(le.Uint32(b[20:])), nil

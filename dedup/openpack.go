@@ -29,6 +29,7 @@ type openPack struct {
 	mu      sync.Mutex
 	idle    sync.Cond // signalled when syncing becomes false
 	syncing bool
+	found   bool  // an earlier process wrote it: before a sync nobody knows what of it is durable
 	synced  int   // slots below are durable
 	failed  error // of an fdatasync, for ever
 }

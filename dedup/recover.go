@@ -187,6 +187,9 @@ func (r *recovery) givenUp(id tier.ID, file tier.File, synced int) error {
 		var sc scanned
 		sc, err = s.scan(id, file, true)
 		t = sc.toc
+		if sc.damaged > 0 {
+			s.damage(damagedPack(id.Pack, id.Gen, sc.end, "%d frames before its end are damaged", sc.damaged))
+		}
 	}
 	if err != nil {
 		return errors.Join(err, file.Close())
@@ -284,6 +287,7 @@ func (r *recovery) resume(id tier.ID, file tier.File, sc scanned) error {
 func (r *recovery) seal(id tier.ID, file tier.File, sc scanned) error {
 	s := r.store
 	p := newOpenPack(id, file, sc.end, sc.toc)
+	p.found = true
 	s.open.put(p)
 	for i, slot := range sc.toc.slots {
 		if slot.flags&slotDamaged == 0 {

@@ -92,9 +92,6 @@ func (sc *scanner) header(off int64) (frameHeader, error) {
 func (sc *scanner) fits(h *frameHeader, off int64) bool {
 	end := off + int64(frameHeaderSize(int(h.count))) + int64(h.payload)
 	next := sc.out.toc.nextSlot()
-	if n := len(sc.doubt); n > 0 {
-		next = lastSlot(&sc.doubt[n-1].header) + 1
-	}
 	for i := range int(h.count) {
 		if int(h.slots[i]) < next {
 			return false
@@ -121,8 +118,12 @@ func (sc *scanner) accept(h *frameHeader, off int64) (int64, error) {
 		}
 	}
 	for i := range sc.doubt {
-		sc.out.toc.add(&sc.doubt[i].header, sc.doubt[i].offset, slotDamaged)
+		d := &sc.doubt[i]
 		sc.out.damaged++
+		// A header that is not where it was may claim any slots.
+		if int(d.header.slots[0]) >= sc.out.toc.nextSlot() && lastSlot(&d.header) < int(h.slots[0]) {
+			sc.out.toc.add(&d.header, d.offset, slotDamaged)
+		}
 	}
 	sc.doubt = sc.doubt[:0]
 	sc.out.toc.add(h, off, 0)

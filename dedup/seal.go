@@ -41,7 +41,11 @@ func (s *Store) giveUp(p *openPack, err error) {
 	s.count.packSyncErrors.Add(1)
 	s.count.givenUp.Add(1)
 	durable := p.syncedSlots()
-	noteErr := s.tier.SetNote(p.id, noteBytes(p.id.Pack, p.id.Gen, durable))
+	say := durable
+	if p.found && durable == 0 {
+		say = noteUnreadable // committed points may need what is there
+	}
+	noteErr := s.tier.SetNote(p.id, noteBytes(p.id.Pack, p.id.Gen, say))
 	if s.opts.Events.PackGivenUp != nil {
 		s.opts.Events.PackGivenUp(p.id, durable, errors.Join(err, noteErr))
 	}

@@ -12,7 +12,7 @@
 //
 //	header  0  "SRJRNL\0\1"         8  u16 version = 1     10  6 zero bytes
 //	       16  u64 disk size       24  16 random bytes, the salt
-//	       40  20 zero bytes       60  u32 CRC-32C of bytes 0…59
+//	       40  u32 CRC-32C of whose it is   44  16 zero bytes   60  u32 CRC-32C of bytes 0…59
 //
 //	record  0  u32 payload length   4  u8 type              5  3 zero bytes
 //	        8  u64 record number   16  payload             then u32 CRC-32C of
@@ -27,8 +27,10 @@
 //	type 5 clean  every record before is power-cut safe, its packs too
 //	type 6 dirty  synced before the first acknowledgement after a clean
 //
-// Replay applies records in order and ends at the first that is not valid: its
-// write was never acknowledged. What lies behind it is overwritten with zeros.
+// Replay applies records in order and ends at the first that is not valid. If a
+// crash explains what stands there (journalend.go), its write was never
+// acknowledged and it is overwritten with zeros; else the journal is damaged and
+// the session dead.
 // The salt keeps bytes a client wrote from ever passing for a record.
 //
 // # What survives
