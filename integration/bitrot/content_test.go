@@ -103,7 +103,7 @@ func (c content) check(r reader) (failed map[int64]error, err error) {
 func newBlock(rng *rand.Rand, kind int) []byte {
 	b := make([]byte, dedup.BlockSize)
 	for i := range b {
-		if kind == 0 || kind == 1 && i%2 == 0 || i < 8 {
+		if kind == 0 || kind == 1 && i < len(b)/2 || i < 8 {
 			b[i] = byte(rng.Uint32())
 		} else {
 			b[i] = byte(kind)

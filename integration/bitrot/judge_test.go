@@ -139,28 +139,32 @@ func (t *trial) look() error {
 	return t.verify()
 }
 
+// lookAtPoints wants the catalog to be as it was, and reads every image.
 func (t *trial) lookAtPoints() error {
-	list, err := t.e.cat.Points("")
-	if err != nil {
-		return t.unreadable("the list of points", err)
-	}
-	here := map[string]bool{}
-	for _, p := range list {
-		here[p.ID] = true
+	if is, err := dump(t.e); err != nil {
+		if err := t.unreadable("the catalog", err); err != nil {
+			return err
+		}
+	} else if is != t.w.dump {
+		return &wrongBytes{"the catalog is another one:\n" + difference(t.w.dump, is)}
 	}
 	for _, p := range t.w.points {
-		if !here[p.id] {
-			return fmt.Errorf("point %s is missing", p.id)
-		}
-		delete(here, p.id)
 		if err := t.lookAt(p); err != nil {
 			return fmt.Errorf("point %s: %w", p.id, err)
 		}
 	}
-	if len(here) > 0 {
-		return fmt.Errorf("points %v are new", slices.Collect(maps.Keys(here)))
-	}
 	return nil
+}
+
+// difference is the first lines that differ.
+func difference(a, b string) string {
+	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
+	for i := range min(len(x), len(y)) {
+		if x[i] != y[i] {
+			return fmt.Sprintf("%.300s\n%.300s", x[i], y[i])
+		}
+	}
+	return fmt.Sprintf("%d lines, %d lines", len(x), len(y))
 }
 
 func (t *trial) lookAt(p *point) error {
@@ -173,6 +177,9 @@ func (t *trial) lookAt(p *point) error {
 	}
 	for name, want := range p.images {
 		what := fmt.Sprintf("point %s, disk %s", p.id, name)
+		if p.trashed { // nobody reads it now
+			continue
+		}
 		im, err := t.e.OpenImage(p.id, name)
 		if err != nil {
 			return t.unreadable(what, err)
@@ -224,8 +231,16 @@ func (t *trial) lookAtSessions() error {
 	for _, st := range t.e.Sessions() {
 		found[st.Session] = st
 	}
+	for id, was := range t.w.states {
+		if err := t.lookAtEnded(id, was, found[id]); err != nil {
+			return err
+		}
+	}
 	for _, s := range t.w.sessions {
 		st, here := found[s.id]
+		if t.cutBetweenRecords() && t.mine(s) {
+			continue // see lostEnd
+		}
 		if err := t.lookAtSession(s, st, here); err != nil {
 			return fmt.Errorf("session %s of %s: %w", s.id, s.vm, err)
 		}
@@ -233,13 +248,30 @@ func (t *trial) lookAtSessions() error {
 	return nil
 }
 
+// lookAtEnded wants the memory of a backup that ended to be as it was, or gone
+// or dead for everybody to see.
+func (t *trial) lookAtEnded(id string, was, is volume.Status) error {
+	switch {
+	case was.State == volume.Open || was.State == is.State && was.Point == is.Point && was.VM == is.VM && maps.Equal(was.Labels, is.Labels):
+		return nil
+	case is.State != "" && is.State != volume.Dead:
+		return fmt.Errorf("session %s was %s of %s, point %q, and is %s of %s, point %q", id, was.State, was.VM, was.Point, is.State, is.VM, is.Point)
+	case path.Dir(t.file) != path.Join(sessionDir, id) && t.class != "session file":
+		return fmt.Errorf("session %s was %s and is %q (%s), and nothing of it was harmed", id, was.State, is.State, is.Reason)
+	}
+	t.notice("session %s is not known any more: %s", id, is.Reason)
+	return nil
+}
+
+func (t *trial) mine(s *session) bool { return path.Dir(t.file) == path.Join(sessionDir, s.id) }
+
 func (t *trial) lookAtSession(s *session, st volume.Status, here bool) error {
-	mine := path.Dir(t.file) == path.Join(sessionDir, s.id)
+	mine := t.mine(s)
 	if !here || st.State != volume.Open {
 		what := "session " + s.id
 		t.lost[what] = errors.New("dead")
 		t.notice("%s: %s %s", what, st.State, st.Reason)
-		if !mine && len(t.harmed) == 0 && t.class != "session file" {
+		if !mine && len(t.harmed) == 0 && t.class != "session file" && t.class != "journal file" && !strings.HasPrefix(t.class, "note") {
 			return fmt.Errorf("is %q (%s) and nothing of it was harmed", st.State, st.Reason)
 		}
 		return nil
@@ -254,10 +286,16 @@ func (t *trial) lookAtSession(s *session, st volume.Status, here bool) error {
 		}
 		failed, err := d.want.check(x)
 		x.Close()
+		var wrong *wrongBytes
+		if mine && err != nil && !errors.As(err, &wrong) {
+			t.lost[what] = err
+			t.notice("%s: %v", what, err)
+			return nil // its client ends here
+		}
 		if err := t.tally(what, failed, err, nil); err != nil {
 			return fmt.Errorf("disk %s: %w", d.name, err)
 		}
-		if len(failed) > 0 && len(t.harmed) == 0 {
+		if len(failed) > 0 && len(t.harmed) == 0 && !mine {
 			return fmt.Errorf("disk %s: %d blocks cannot be read, though nothing of them was harmed", d.name, len(failed))
 		}
 	}
@@ -308,6 +346,9 @@ func (t *trial) heal() error {
 		return nil
 	}
 	for _, p := range t.w.points {
+		if !t.lostOf(p) || p.trashed {
+			continue
+		}
 		if err := t.again(p); err != nil {
 			return fmt.Errorf("back up %s again: %w", p.vm, err)
 		}
@@ -317,7 +358,13 @@ func (t *trial) heal() error {
 		packs[a.Pack()] = true
 	}
 	for n := range packs {
-		if _, err := t.e.store.RepairPack(context.Background(), n); err != nil {
+		_, err := t.e.store.RepairPack(context.Background(), n)
+		if err != nil && strings.Contains(err.Error(), "after a restart") {
+			if err = t.restart(); err == nil {
+				_, err = t.e.store.RepairPack(context.Background(), n)
+			}
+		}
+		if err != nil && !strings.Contains(err.Error(), "after a restart") && !strings.Contains(err.Error(), "not this store's") {
 			return fmt.Errorf("repair pack %d: %w", n, err)
 		}
 	}
@@ -337,6 +384,24 @@ func (t *trial) heal() error {
 		}
 	}
 	return nil
+}
+
+func (t *trial) lostOf(p *point) bool {
+	for what := range t.lost {
+		if strings.Contains(what, p.id) {
+			return true
+		}
+	}
+	return false
+}
+
+// restart closes the engines and opens them again.
+func (t *trial) restart() error {
+	t.hear()
+	if err := t.e.stop(); err != nil {
+		return err
+	}
+	return t.open()
 }
 
 // again backs up what a point held.
@@ -393,8 +458,13 @@ func (c *cell) harm() map[dedup.Addr]bool {
 		}
 		was := c.w.files[name]
 		all, _, _ := frames(was)
+		from, to := int64(0), int64(0)
+		if c.kind == swap && !sealed(was) { // frames are found one after the other, and slots only go up
+			from, to = changed(was, now)
+		}
 		for _, f := range all {
-			if int64(len(now)) >= f.end && string(now[f.off:f.end]) == string(was[f.off:f.end]) {
+			same := int64(len(now)) >= f.end && string(now[f.off:f.end]) == string(was[f.off:f.end])
+			if same && (f.end <= from || f.off >= to) {
 				continue
 			}
 			for _, s := range f.slots {
@@ -403,6 +473,19 @@ func (c *cell) harm() map[dedup.Addr]bool {
 		}
 	}
 	return out
+}
+
+// changed is where two files of one size differ first and last.
+func changed(a, b []byte) (from, to int64) {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			if to == 0 {
+				from = int64(i)
+			}
+			to = int64(i) + 1
+		}
+	}
+	return from, to
 }
 
 // repairable: a sealed pack whose tables and footer are where they were names

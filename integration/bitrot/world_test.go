@@ -1,6 +1,7 @@
 package bitrot
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
 	"github.com/strongroom-backup/strongroom/internal/crashfs"
+	"github.com/strongroom-backup/strongroom/maintenance"
 	"github.com/strongroom-backup/strongroom/volume"
 )
 
@@ -30,12 +32,15 @@ type world struct {
 	stale    map[string][]byte // an older content of those that changed
 	points   []*point
 	sessions []*session
-	notices  []string // of opening it undamaged
+	dump     string                   // of the catalog
+	states   map[string]volume.Status // of all backups
+	notices  []string                 // of opening it undamaged
 }
 
 // point is a recovery point and where its blocks lie.
 type point struct {
 	id, vm, blob string
+	trashed      bool
 	images       map[string]content
 	addrs        map[string][]dedup.Addr // by disk, one for every block
 }
@@ -105,6 +110,10 @@ func (b *builder) history() error {
 		b.backup("beta", "auto"), b.backup("alpha", "full"),
 		b.reopen,
 		b.backup("gamma", "auto"),
+		b.protect,
+		b.remove("beta", 0), b.remove("alpha", 0),
+		b.merge,
+		b.collect,
 		b.session("delta", "full", true),
 		b.reopen,
 		b.backup("alpha", "auto"),
@@ -198,6 +207,66 @@ func (b *builder) remove(vm string, i int) func() error {
 		b.points = slices.Delete(b.points, j+i, j+i+1)
 		return b.e.cat.Remove(p.id)
 	}
+}
+
+func (b *builder) find(vm string, i int) *point {
+	for _, p := range b.points {
+		if p.vm == vm {
+			if i--; i < 0 {
+				return p
+			}
+		}
+	}
+	return nil
+}
+
+// protect gives points everything a point can have beside its content.
+func (b *builder) protect() error {
+	trashed := b.find("gamma", 0)
+	trashed.trashed = true
+	n := 31
+	return errors.Join(
+		b.e.Trash(trashed.id, now().Add(1000*time.Hour)),
+		b.e.cat.Hold(b.find("gamma", 1).id, "for the court"),
+		b.e.cat.Lock(b.find("gamma", 1).id, now().Add(1000*time.Hour)),
+		b.e.cat.SetPolicy("alpha", catalog.Policy{FullAfter: &n}))
+}
+
+// merge takes an image out beneath the one that follows it.
+func (b *builder) merge() error {
+	for _, p := range b.points {
+		got, err := b.e.cat.Point(p.id)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(got.Images, func(im catalog.Image) bool { return im.Disk == "vdb" && im.Parent != "" })
+		if i < 0 {
+			continue
+		}
+		parent := b.points[slices.IndexFunc(b.points, func(q *point) bool { return q.id == got.Images[i].Parent })]
+		delete(parent.images, "vdb")
+		_, err = b.e.Merge(catalog.MergeRequest{VM: p.vm, Disk: "vdb", From: parent.id, Into: p.id}, func() ([]string, error) { return nil, nil })
+		return err
+	}
+	return errors.New("nothing to merge")
+}
+
+// collect leaves packs of a second generation.
+func (b *builder) collect() error {
+	m, err := maintenance.New(maintenance.Options{Blocks: b.e.store, Catalog: b.e.cat, Volumes: b.e.Manager, Clock: now})
+	if err != nil {
+		return err
+	}
+	if _, err := m.Collect(context.Background(), maintenance.CollectOptions{DeadRatio: 0.01}); err != nil {
+		return err
+	}
+	files, err := tree(b.fs)
+	for name := range files {
+		if strings.HasSuffix(name, ".g1.pack") {
+			return err
+		}
+	}
+	return errors.Join(err, errors.New("no pack was compacted"))
 }
 
 // session starts a backup and writes to it: blocks new and known, parts of
@@ -358,7 +427,13 @@ func (b *builder) finish(name string, fs *crashfs.FS) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.notices = n.all()
+	if w.dump, err = dump(e); err != nil {
+		return nil, err
+	}
+	w.notices, w.states = n.all(), map[string]volume.Status{}
+	for _, st := range e.Sessions() {
+		w.states[st.Session] = st
+	}
 	for _, p := range w.points {
 		if p.addrs != nil {
 			continue
@@ -368,6 +443,12 @@ func (b *builder) finish(name string, fs *crashfs.FS) (*world, error) {
 		}
 	}
 	return w, e.stop()
+}
+
+func dump(e *engine) (string, error) {
+	var b strings.Builder
+	err := e.cat.Dump(&b)
+	return b.String(), err
 }
 
 // locate finds where a point's blocks lie.

@@ -178,6 +178,9 @@ func (f *failing) work(s *stage, words lastWords) error {
 	if f.told != nil && !isClear(f.told) {
 		return fmt.Errorf("the error does not say what failed: %w", f.told)
 	}
+	if f.act.closed { // what could not be made durable may be a session's
+		s.m.doomAll()
+	}
 	if s.d.e.store == nil { // it did not open
 		return nil
 	}
@@ -187,11 +190,7 @@ func (f *failing) work(s *stage, words lastWords) error {
 		}
 	}
 	if err := s.d.e.stop(); err != nil {
-		s.m.set(func() {
-			for _, x := range s.m.sessions {
-				x.doomed = true
-			}
-		})
+		s.m.doomAll()
 	}
 	return nil
 }

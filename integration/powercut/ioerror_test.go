@@ -158,11 +158,7 @@ func (f *faulty) work() error {
 	if f.seed%2 == 0 || f.errs > 0 { // else the process is killed
 		if err := e.stop(); err != nil {
 			f.errs++
-			f.m.set(func() {
-				for _, s := range f.m.sessions {
-					s.doomed = true
-				}
-			})
+			f.m.doomAll()
 		}
 	}
 	return nil

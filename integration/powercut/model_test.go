@@ -181,3 +181,12 @@ func (m *model) byKey(key string) *session {
 	}
 	return nil
 }
+
+// doomAll says that something failed which any session may have died of.
+func (m *model) doomAll() {
+	m.set(func() {
+		for _, s := range m.sessions {
+			s.doomed = true
+		}
+	})
+}
