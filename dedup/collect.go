@@ -20,9 +20,9 @@ type Collection struct {
 
 // BeginCollection starts a collection: the packs sealed at this moment are its
 // candidates, and every dedup hit on one of them counts as a mark from now on.
-// Open packs that no writer holds and that are at least half full are sealed
-// first; see [Store.SealIdle] for the others. Only one collection runs at a time, else
-// ErrCollecting.
+// Open packs that no writer holds are sealed first when they are at least half
+// full, or when a sixteenth of the store is in such packs; see [Store.SealIdle]
+// for the others. Only one collection runs at a time, else ErrCollecting.
 //
 // Addresses that were handed out before BeginCollection returned, hits
 // included, are the caller's to mark: he waits until every operation that began
@@ -37,9 +37,8 @@ func (s *Store) BeginCollection() (*Collection, error) {
 	if s.collecting.Load() != nil {
 		return nil, ErrCollecting
 	}
-	// Half-filled packs nobody writes to would keep their dead blocks for ever
-	// in a store that rests. One that cannot be sealed is no candidate.
-	_, _ = s.SealIdle(s.opts.PackSize / 2)
+	// One that cannot be sealed is no candidate.
+	_, _ = s.SealIdle(s.worthSealing())
 	c := &Collection{s: s, marks: newMarks()}
 	if err := s.eachPage('p', c.consider); err != nil {
 		return nil, err

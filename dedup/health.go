@@ -21,6 +21,8 @@ type health struct {
 	mu    sync.Mutex
 	packs map[uint64]*packHealth
 
+	changes atomic.Uint64 // of whether packs can be read, see PackVersion
+
 	saving sync.Mutex // held from reading a pack's state to its record being written
 }
 
@@ -84,6 +86,9 @@ func (h *health) put(pack uint64, r damageRecord) {
 		p.slots[s] = true
 	}
 	h.n.Add(int64(len(p.slots)))
+	if p.missing || p.unreadable != r.unreadable {
+		h.changes.Add(1)
+	}
 	p.unreadable, p.structure, p.missing = r.unreadable, r.structure, false
 	if p.empty() {
 		delete(h.packs, pack)
@@ -95,6 +100,7 @@ func (h *health) miss(pack uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.pack(pack).missing = true
+	h.changes.Add(1)
 }
 
 // isMissing reports whether a pack should be there and is not.
@@ -110,6 +116,7 @@ func (h *health) cannotRead(pack uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.pack(pack).unreadable = true
+	h.changes.Add(1)
 }
 
 // keep forgets the damaged blocks of a pack that wanted does not name.

@@ -174,6 +174,27 @@ func (sp *spare) discard(s *Store) error {
 	return errors.Join(file.Close(), s.tier.Remove(sp.id))
 }
 
+// worthSealing is how large an idle pack must be to be sealed for a collection.
+// Half-filled packs nobody writes to would keep their dead blocks for ever in a
+// store that rests. Smaller ones stay open, lest every collection leave a small
+// pack behind, unless the store is so small that they make a difference.
+func (s *Store) worthSealing() int64 {
+	if s.pool.bytes()*idleShare > s.sealedBytes.Load() {
+		return packHeaderSize + 1
+	}
+	return s.opts.PackSize / 2
+}
+
+// bytes is what the idle packs take.
+func (l *lanePool) bytes() (n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.idle {
+		n += p.size - packHeaderSize
+	}
+	return n
+}
+
 // SealIdle seals the open packs that no writer holds and that have at least so
 // many bytes, and says how many: only a sealed pack can be collected. What is
 // smaller stays open for the next writer. An error leaves the rest open.

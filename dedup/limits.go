@@ -44,6 +44,9 @@ const (
 	// rawRatioNum/rawRatioDen: a frame that does not shrink to 20/21 (ratio
 	// 1.05) is stored raw; reading it then costs no decoding.
 	rawRatioNum, rawRatioDen = 20, 21
+	// idleShare: idle packs that take more than this part of the store are worth
+	// collecting however small they are.
+	idleShare = 16
 	// maxBad bounds the damaged blocks remembered: 64 Ki of them are 4 GiB of
 	// damage and take about 2 MiB.
 	maxBad = 64 << 10

@@ -71,7 +71,7 @@ func (w *world) start() {
 	w.store, err = dedup.Open(dedup.Options{FS: w.fs, Dir: "data/index", Tier: tr, StoreID: [16]byte{1}, PackSize: dedup.MinPackSize, Clock: w.now})
 	w.must(err)
 	w.cat, err = catalog.Open(catalog.Options{FS: w.fs, Dir: "data/catalog", MetaDir: "data/tier0/meta", StoreID: [16]byte{1},
-		RootHash: w.store.RootHash, StoredBytes: w.store.StoredBytes, Clock: w.now})
+		RootHash: w.store.RootHash, StoredBytes: w.store.StoredBytes, PackVersion: w.store.PackVersion, Clock: w.now})
 	w.must(err)
 	w.vols, err = volume.OpenManager(volume.Options{FS: fs, Dir: "data/sessions", Blocks: w.store, Catalog: w.cat, Clock: w.now, BootID: "boot"})
 	w.must(err)

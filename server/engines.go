@@ -108,8 +108,8 @@ func (e *engines) openCatalog(c *Config, clock func() time.Time, log *slog.Logge
 	e.cat, err = catalog.Open(catalog.Options{
 		FS: e.dir.fs, Dir: e.dir.join("catalog"), MetaDir: e.dir.join(tierName, "meta"),
 		StoreID: e.dir.id.Store, Domain: e.dir.id.Domain, RootHash: e.blocks.RootHash,
-		StoredBytes: e.blocks.StoredBytes,
-		Clock:       clock, CacheBytes: int64(c.Store.CatalogCache),
+		StoredBytes: e.blocks.StoredBytes, PackVersion: e.blocks.PackVersion,
+		Clock: clock, CacheBytes: int64(c.Store.CatalogCache),
 		Logger: databaseLogger("catalog", log, fatal),
 	})
 	return err

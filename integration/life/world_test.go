@@ -69,7 +69,7 @@ func open(fs *crashfs.FS, s *setup, c *clock, boot string) (*world, error) {
 		return nil, fmt.Errorf("open the block store: %w", err)
 	}
 	w.cat, err = catalog.Open(catalog.Options{FS: fs, Dir: "/data/catalog", MetaDir: "/data/tier0/meta", StoreID: storeID,
-		RootHash: w.store.RootHash, StoredBytes: w.store.StoredBytes, Clock: c.now, LogFileBytes: s.logFileBytes, Logger: lastWords{}})
+		RootHash: w.store.RootHash, StoredBytes: w.store.StoredBytes, PackVersion: w.store.PackVersion, Clock: c.now, LogFileBytes: s.logFileBytes, Logger: lastWords{}})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the catalog: %w", err), w.stop())
 	}
