@@ -121,7 +121,8 @@ func (h *history) start() error {
 		return nil
 	}
 	r := volume.StartRequest{VM: h.vm, Mode: []string{"auto", "auto", "full", "incremental"}[h.rng.IntN(4)],
-		TTL: 2000 * time.Hour, Manual: h.rng.IntN(8) == 0}
+		TTL: 2000 * time.Hour, Manual: h.rng.IntN(8) == 0,
+		Blobs: []catalog.Blob{{Name: "domain.xml", Data: fmt.Appendf(nil, "<domain>%d</domain>", h.rng.Uint64())}}}
 	for _, name := range []string{"vda", "vdb"} {
 		if h.rng.IntN(40) == 0 && h.size[name] < dedup.ChunkSize*3/2 {
 			h.size[name] += 70_000
@@ -168,7 +169,7 @@ func (h *history) branchFrom(r *volume.StartRequest) *point {
 
 // began takes a new session into the model.
 func (h *history) began(r *volume.StartRequest, branch *point, st *volume.Status) error {
-	s := &session{id: st.Session, clean: true}
+	s := &session{id: st.Session, clean: true, blob: string(r.Blobs[0].Data)}
 	for _, ds := range st.Disks {
 		base := h.points.latest(ds.Disk)
 		if branch != nil {
@@ -420,7 +421,7 @@ func (h *history) commit() error {
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	p := &point{id: r.Point, vm: h.vm, images: map[string]image{}}
+	p := &point{id: r.Point, vm: h.vm, blob: s.blob, images: map[string]image{}}
 	got, err := h.w.cat.Point(r.Point)
 	if err != nil {
 		return fmt.Errorf("a point just committed: %w", err)
@@ -464,6 +465,13 @@ func (h *history) readPoint() error {
 }
 
 func (h *history) checkPoint(p *point) error {
+	blob, err := h.w.cat.Blob(p.id, "domain.xml")
+	if h.expired(p) && errors.Is(err, catalog.ErrNotFound) {
+		return nil
+	}
+	if err != nil || string(blob) != p.blob {
+		return fmt.Errorf("point %s, blob %q: %v, want %q", p.id, blob, err, p.blob)
+	}
 	for name, want := range p.images {
 		im, err := h.w.vols.OpenImage(p.id, name)
 		if p.trashed && errors.Is(err, catalog.ErrNotFound) {

@@ -18,6 +18,7 @@ type image struct {
 // replaced.
 type point struct {
 	id, vm  string
+	blob    string
 	images  map[string]image
 	manual  bool
 	hold    string
@@ -29,6 +30,7 @@ type point struct {
 // session is an open backup.
 type session struct {
 	id    string
+	blob  string
 	disks []*disk
 	clean bool // everything acknowledged was flushed since
 }

@@ -1,7 +1,9 @@
 package life
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
@@ -181,7 +183,49 @@ func (r *run) checkUsageOf(c *census, h *history) error {
 	if want := c.usage(func(x *counted) bool { return set[x.point] }); err != nil || got != want {
 		return fmt.Errorf("usage of %v: %+v, %v; want %+v", ids, got, err, want)
 	}
+	if err := h.checkTree("vdb"); err != nil {
+		return err
+	}
 	return r.checkChain(c, h.vm, "vdb")
+}
+
+// checkTree compares the tree that operators are shown with the model.
+func (h *history) checkTree(disk string) error {
+	t, err := h.w.maint.Chain(h.vm, disk)
+	if h.points.latest(disk) == nil && errors.Is(err, catalog.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var want []string
+	for _, p := range h.points.live() {
+		im, ok := p.images[disk]
+		if !ok {
+			continue
+		}
+		parent := h.points.find(im.parent)
+		for parent != nil && parent.trashed {
+			parent = h.points.find(parent.images[disk].parent)
+		}
+		line := p.id
+		if parent != nil {
+			line += " on " + parent.id
+		}
+		want = append(want, line)
+	}
+	var got []string
+	for _, x := range t.Images {
+		line := x.Point
+		if x.Parent != "" {
+			line += " on " + x.Parent
+		}
+		got = append(got, line)
+	}
+	if !slices.Equal(got, want) {
+		return fmt.Errorf("the tree of %s is %v, want %v", disk, got, want)
+	}
+	return nil
 }
 
 func (r *run) checkChain(c *census, vm, disk string) error {
