@@ -52,7 +52,7 @@ bench:
 
 soak:
 	@.ci/tools test
-	STRONGROOM_SOAK=$(SOAK) go test -timeout 2h ./volume/... ./internal/crashfs ./integration/powercut ./integration/life
+	STRONGROOM_SOAK=$(SOAK) go test -timeout 2h ./volume/... ./internal/crashfs ./integration/powercut ./integration/bitrot ./integration/life
 	STRONGROOM_KILLS=$(KILLS) go test -timeout 2h -count=1 -run TestKill -v ./integration
 
 mutants:
