@@ -92,19 +92,20 @@ func (e *Engine) shorten(q volume.PlanQuestion, set *Settings, chain []catalog.P
 	victims := e.victims(chain, set, len(chain)+1-set.ChainLimit)
 	if victims == nil {
 		return e.full(q, fmt.Sprintf("the chain has %d images, as many as it may, and none of them may go by itself", len(chain)),
-			fmt.Errorf("%w, and none of its points may go by itself (made by hand, held, locked or in use); %s", limit, what))
+			fmt.Errorf("%w, and none of its points may go by itself (made by hand, held, locked, in use, or the newest of another disk); %s", limit, what))
 	}
 	return volume.PlanDecision{First: func() error { return e.evict(victims, q, set.ChainLimit) }}
 }
 
 // victims are the n oldest points of a chain that may go by themselves; nil when
-// there are not so many. The newest is what the backup hangs on.
+// there are not so many. The newest is what the backup hangs on; and so is the
+// newest of another disk what that disk's next backup hangs on.
 func (e *Engine) victims(chain []catalog.Point, set *Settings, n int) (ids []string) {
 	if set.StrictChains || n > maxEvicted {
 		return nil
 	}
 	for i := len(chain) - 1; i > 0 && len(ids) < n; i-- {
-		if e.exempt(&chain[i]) == "" {
+		if e.exempt(&chain[i]) == "" && !e.newestOfDisk(&chain[i]) {
 			ids = append(ids, chain[i].ID)
 		}
 	}
@@ -112,6 +113,18 @@ func (e *Engine) victims(chain []catalog.Point, set *Settings, n int) (ids []str
 		return nil
 	}
 	return ids
+}
+
+// newestOfDisk reports whether some disk has no newer image than the point's, as
+// far as can be told.
+func (e *Engine) newestOfDisk(p *catalog.Point) bool {
+	for _, im := range p.Images {
+		newest, found, err := e.cat.Latest(p.VM, im.Disk)
+		if err != nil || !found || newest.ID == p.ID {
+			return true
+		}
+	}
+	return false
 }
 
 // evict takes points out of a chain. One that has become protected meanwhile
