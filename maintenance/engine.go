@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/strongroom-backup/strongroom/catalog"
@@ -27,6 +28,8 @@ type Engine struct {
 	scrub  scrubState
 	damage damageState
 	age    ageState
+
+	logVerified atomic.Int64 // when the metadata log was read last, in this process
 
 	warned warnedState
 

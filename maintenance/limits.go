@@ -44,6 +44,10 @@ const (
 	// ageEvery is how long a count of the packs' ages is good enough.
 	ageEvery = time.Minute
 
+	// logEvery is how often a scrub reads the metadata log: small beside the packs, and the one thing
+	// that cannot be had again from them.
+	logEvery = 24 * time.Hour
+
 	// damageEvery is how often it is looked whether damage was met.
 	damageEvery = 10 * time.Second
 	// repairEvery is how often a repair is tried while no backup has brought anything new.

@@ -28,7 +28,7 @@ func (e *Engine) ScrubDue(ctx context.Context) (VerifyResult, error) {
 	if err != nil {
 		return VerifyResult{}, err
 	}
-	return e.verify(ctx, r, packs, 0)
+	return e.verify(ctx, r, packs, 0, e.logDue())
 }
 
 // scrubTurn chooses the packs that are due now.

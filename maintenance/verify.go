@@ -34,7 +34,9 @@ type VerifyResult struct {
 }
 
 // Verify reads packs whole and checks everything in them, then repairs what has
-// another copy. Damage is no error: the result has it. ErrBusy while another
+// another copy. Damage is no error: the result has it. With nothing left out,
+// and else once a day, the metadata log is read too; damage there is an error
+// that wraps catalog.ErrCorrupt and says which file. ErrBusy while another
 // Verify is running.
 func (e *Engine) Verify(ctx context.Context, r VerifyRequest) (VerifyResult, error) {
 	if r.OlderThan < 0 {
@@ -48,7 +50,8 @@ func (e *Engine) Verify(ctx context.Context, r VerifyRequest) (VerifyResult, err
 	if err != nil {
 		return VerifyResult{}, err
 	}
-	return e.verify(ctx, run, packs, skipped)
+	all := r.Ref == "" && r.OlderThan == 0 && r.Since.IsZero()
+	return e.verify(ctx, run, packs, skipped, all || r.Ref == "" && e.logDue())
 }
 
 // packsOf lists what a request means, and counts what it leaves out.
@@ -125,7 +128,7 @@ func (e *Engine) eachRun(ctx context.Context, point, disk string, visit func(cat
 }
 
 // verify is the work of a job; it ends it.
-func (e *Engine) verify(ctx context.Context, r *run, packs []dedup.PackInfo, skipped int64) (res VerifyResult, err error) {
+func (e *Engine) verify(ctx context.Context, r *run, packs []dedup.PackInfo, skipped int64, log bool) (res VerifyResult, err error) {
 	res.Skipped = skipped
 	publish := func() {
 		now := res
@@ -152,7 +155,28 @@ func (e *Engine) verify(ctx context.Context, r *run, packs []dedup.PackInfo, ski
 		return res, err
 	}
 	res.Affected = e.Affected()
-	return res, nil
+	if log {
+		r.phase("metadata log")
+		err = e.verifyLog()
+	}
+	return res, err
+}
+
+// verifyLog reads the metadata log, which nobody else does until the catalog
+// has to be rebuilt from it. Damage is an error: only an intact copy of the file
+// mends it.
+func (e *Engine) verifyLog() error {
+	at := e.now()
+	err := e.cat.VerifyLog()
+	if err == nil {
+		e.logVerified.Store(at.UnixNano())
+	}
+	return err
+}
+
+// logDue tells whether a scrub is to read the metadata log again.
+func (e *Engine) logDue() bool {
+	return e.now().Sub(time.Unix(0, e.logVerified.Load())) >= logEvery
 }
 
 // readPacks verifies packs one after the other. It returns those that something
