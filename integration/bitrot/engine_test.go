@@ -95,7 +95,7 @@ func start(fs *crashfs.FS, n *notices) (*engine, error) {
 		return nil, fmt.Errorf("open the block store: %w", err)
 	}
 	e.cat, err = catalog.Open(catalog.Options{FS: fs, Dir: catalogDir, MetaDir: metaDir, StoreID: storeID, Domain: domain,
-		RootHash: e.store.RootHash, Clock: now, CacheBytes: 1 << 20, LogFileBytes: 4 << 10, Logger: logger})
+		RootHash: e.store.RootHash, StoredBytes: e.store.StoredBytes, PackVersion: e.store.PackVersion, Clock: now, CacheBytes: 1 << 20, LogFileBytes: 4 << 10, Logger: logger})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the catalog: %w", err), e.stop())
 	}

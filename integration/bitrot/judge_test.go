@@ -52,10 +52,14 @@ func try(c *cell) (t *trial, problem error) {
 	if err := errors.Join(err, t.e.stop()); err != nil {
 		return t, err
 	}
-	if strings.HasPrefix(c.class, "log") {
-		return t, t.rebuild()
+	if !strings.HasPrefix(c.class, "log") {
+		return t, nil
 	}
-	return t, nil
+	known := len(t.noticed)
+	if err := t.rebuild(); err != nil || known > 0 || len(t.noticed) == 0 {
+		return t, err
+	}
+	return t, errors.New("only a rebuild notices")
 }
 
 func (t *trial) notice(format string, args ...any) {
@@ -336,6 +340,9 @@ func (t *trial) verify() error {
 			t.notice("verification of pack %d: %d damaged, %v", n, len(r.Damaged), r.Unreadable)
 		}
 	}
+	if err := t.e.cat.VerifyLog(); err != nil {
+		t.notice("%v", err)
+	}
 	return nil
 }
 
@@ -434,7 +441,7 @@ func (t *trial) again(p *point) error {
 	return err
 }
 
-// rebuild throws both databases away, which is how all of the log is read.
+// rebuild throws both databases away and makes them from packs and log.
 func (t *trial) rebuild() error {
 	if err := errors.Join(t.fs.RemoveAll(catalogDir), t.fs.RemoveAll(indexDir)); err != nil {
 		return err

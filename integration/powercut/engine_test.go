@@ -58,7 +58,7 @@ func start(fs *crashfs.FS, boot string, last lastWords) (*engine, error) {
 		return nil, fmt.Errorf("open the block store: %w", err)
 	}
 	e.cat, err = catalog.Open(catalog.Options{FS: fs, Dir: "/data/catalog", MetaDir: "/data/tier0/meta", StoreID: storeID,
-		RootHash: e.store.RootHash, Clock: now, LogFileBytes: 4 << 10, Logger: last})
+		RootHash: e.store.RootHash, StoredBytes: e.store.StoredBytes, PackVersion: e.store.PackVersion, Clock: now, LogFileBytes: 4 << 10, Logger: last})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the catalog: %w", err), e.stop())
 	}
