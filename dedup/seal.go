@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/strongroom-backup/strongroom/internal/mutant"
 )
 
 // writeAt writes to a pack and counts it.
@@ -26,6 +28,9 @@ func (s *Store) writeHeader(p *openPack) error {
 // for that pack again: openPack sees to that.
 func (s *Store) fsync(p *openPack) error {
 	start := time.Now()
+	if mutant.On("dedup/no-fsync") {
+		return nil
+	}
 	err := p.file.Sync()
 	s.count.packSyncs.Add(1)
 	s.count.syncTime.Since(start)
@@ -82,8 +87,10 @@ func (s *Store) sealLater(p *openPack) {
 // therefore means that the frames before it are durable.
 func (s *Store) seal(p *openPack) error {
 	t := p.view.Load()
-	if err := s.sync(p, t.nextSlot()); err != nil {
-		return err
+	if !mutant.On("dedup/footer-before-sync") {
+		if err := s.sync(p, t.nextSlot()); err != nil {
+			return err
+		}
 	}
 	if err := s.writeTail(p, t); err != nil {
 		s.pool.addStuck(p)

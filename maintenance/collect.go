@@ -9,6 +9,7 @@ import (
 
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
+	"github.com/strongroom-backup/strongroom/internal/mutant"
 )
 
 // CollectOptions overrule the configuration for one collection; zero values do
@@ -147,7 +148,7 @@ type step struct {
 }
 
 func (c *collecting) steps() []step {
-	return []step{
+	steps := []step{
 		{"purge", c.purge},
 		{"forget", c.forget},
 		{"begin", c.begin},
@@ -158,6 +159,10 @@ func (c *collecting) steps() []step {
 		{"audit", c.audit},
 		{"sweep", c.sweep},
 	}
+	if mutant.On("maintenance/points-before-sessions") {
+		steps[4], steps[5] = steps[5], steps[4]
+	}
+	return steps
 }
 
 // publish lets others see the result so far.
@@ -263,7 +268,7 @@ func (e *Engine) purge() (purged int, err error) {
 	}
 	now := e.now()
 	for _, p := range list {
-		if p.Purge.After(now) {
+		if p.Purge.After(now) && !mutant.On("maintenance/purge-early") {
 			break // in order of purge
 		}
 		err := e.vols.Purge(p.ID, now)
@@ -291,7 +296,7 @@ func (e *Engine) forget() (forgotten int, pinned []string, err error) {
 	}
 	var ids []string
 	for _, id := range removed {
-		if e.vols.Pinned(id) {
+		if e.vols.Pinned(id) && !mutant.On("maintenance/forget-pinned") {
 			pinned = append(pinned, id)
 		} else {
 			ids = append(ids, id)

@@ -11,6 +11,7 @@ import (
 	"github.com/strongroom-backup/strongroom/dedup"
 	"github.com/strongroom-backup/strongroom/internal/atomicfile"
 	"github.com/strongroom-backup/strongroom/internal/ids"
+	"github.com/strongroom-backup/strongroom/internal/mutant"
 )
 
 // recoverAll brings back every session folder.
@@ -128,7 +129,7 @@ func (s *session) revive() error {
 	if err != nil {
 		return err
 	}
-	if reason != "" {
+	if reason != "" && !mutant.On("volume/dead-session-lives") {
 		s.kill(reason)
 		return s.release()
 	}
