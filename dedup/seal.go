@@ -50,7 +50,10 @@ func (s *Store) giveUp(p *openPack, err error) {
 	if p.found && durable == 0 {
 		say = noteUnreadable // committed points may need what is there
 	}
-	noteErr := s.tier.SetNote(p.id, noteBytes(p.id.Pack, p.id.Gen, say))
+	var noteErr error
+	if !mutant.On("dedup/no-note") {
+		noteErr = s.tier.SetNote(p.id, noteBytes(p.id.Pack, p.id.Gen, say))
+	}
 	if s.opts.Events.PackGivenUp != nil {
 		s.opts.Events.PackGivenUp(p.id, durable, errors.Join(err, noteErr))
 	}
