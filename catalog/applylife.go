@@ -76,6 +76,7 @@ func (p *Point) orphans(child *Image) bool {
 		return false
 	}
 	child.Parent = p.Images[i].Parent
+	child.follow(&p.Images[i])
 	if mutant.On("catalog/orphans") {
 		child.Parent = ""
 	}
@@ -131,6 +132,9 @@ func (a *applier) mergeImages(ch *change, t *merged) error {
 		if err := t.take(b, id, target, ch, &refs); err != nil {
 			return t.failed(err)
 		}
+	}
+	if target.Mode == Full && t.direction == mergePull {
+		target.Gone = 0 // nothing is before it
 	}
 	target.Merged, target.MergedFrom = t.time, t.from
 	ch.mark.lastTime = later(ch.mark.lastTime, t.time)
@@ -193,6 +197,7 @@ func (t *merged) take(b *pebble.Batch, id string, target *Image, ch *change, ref
 		return p.lacks(t.disk)
 	}
 	target.count(im)
+	target.follow(im)
 	if id == t.from && t.direction == mergePull {
 		if target.Parent = im.Parent; im.Parent == "" {
 			target.Mode = Full
@@ -229,6 +234,9 @@ func (t *merged) orphans(heirs string) func(*Image) bool {
 		return true
 	}
 }
+
+// follow counts an image that goes as one that was before this one.
+func (im *Image) follow(gone *Image) { im.Gone = addCapped(im.Gone, addCapped(gone.Gone, 1)) }
 
 // count adds what was transferred for another image.
 func (im *Image) count(other *Image) {

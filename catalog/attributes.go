@@ -30,13 +30,14 @@ func (d *decoder) attributes() Attributes {
 }
 
 // appendStored encodes a point as the database keeps it: as the log has it, its
-// attributes, and of each image what was merged into it.
+// attributes, and of each image what was merged into it and went before it.
 func appendStored(b []byte, p *Point) []byte {
 	b = appendPoint(b, p)
 	b = appendAttributes(b, &p.Attributes)
 	for i := range p.Images {
 		b = appendOptional(b, p.Images[i].Merged)
 		b = appendString(b, p.Images[i].MergedFrom)
+		b = binary.AppendUvarint(b, uint64(p.Images[i].Gone))
 	}
 	return b
 }
@@ -47,6 +48,7 @@ func decodeStored(b []byte) (Point, error) {
 	p.Attributes = d.attributes()
 	for i := range p.Images {
 		p.Images[i].Merged, p.Images[i].MergedFrom = d.optional(), d.string(maxName)
+		p.Images[i].Gone = d.int64()
 	}
 	return p, d.end()
 }

@@ -255,6 +255,7 @@ func FuzzStored(f *testing.F) {
 	p := somePoint()
 	p.Attributes = Attributes{Manual: true, Hold: "x", LockedUntil: p.Time, Trashed: p.Time, Purge: p.Time}
 	p.Images[0].Merged, p.Images[0].MergedFrom = p.Time, testID(4)
+	p.Images[0].Gone = 7
 	f.Add(appendStored(nil, p))
 	f.Add(appendRefs(nil, &refCounts{0, 0, 5, 5, 1 << 40}))
 	f.Fuzz(func(t *testing.T, b []byte) {

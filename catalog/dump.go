@@ -77,6 +77,9 @@ func (d *dumper) point(p *Point) error {
 		fmt.Fprintf(d.w, "  image %s size %d mode %s parent %q root %x checkpoint %q written %d zeroed %d new %d stored %d merged %s from %q\n",
 			im.Disk, im.Size, im.Mode, im.Parent, im.Root, im.Checkpoint, im.WrittenBytes, im.ZeroedBytes, im.NewBytes, im.StoredBytes,
 			dumpTime(im.Merged), im.MergedFrom)
+		if im.Gone > 0 {
+			fmt.Fprintf(d.w, "    gone before it %d\n", im.Gone)
+		}
 		if err := d.list(p.ID, im.Disk); err != nil {
 			return err
 		}

@@ -134,7 +134,7 @@ func (s *second) apply(typ uint16, b []byte) {
 		s.drop(p, at)
 		s.db["d"+id] = nil
 		for _, im := range p.images {
-			s.reparent(p.vm, im.disk, id, im.parent)
+			s.reparent(p.vm, im.disk, id, im.parent, im.gone+1)
 		}
 	case 7:
 		id := str(&b)
@@ -180,6 +180,7 @@ func (s *second) merge(b []byte) {
 	for n := take(&b); n > 0; n-- {
 		id := str(&b)
 		q := s.point(id)
+		im.gone += q.image(disk).gone + 1
 		for i, c := range q.image(disk).counters {
 			im.counters[i] += c
 		}
@@ -189,7 +190,10 @@ func (s *second) merge(b []byte) {
 		if len(q.images) == 0 {
 			s.drop(q, at)
 		}
-		s.reparent(vm, disk, id, heir)
+		s.reparent(vm, disk, id, heir, 0)
+	}
+	if pull && heir == "" {
+		im.gone = 0
 	}
 	s.put(p)
 	s.bury(before)
@@ -309,6 +313,7 @@ type secondImage struct {
 	counters   [4]uint64
 	merged     int64
 	mergedFrom string
+	gone       uint64
 }
 
 type secondBlob struct {
@@ -368,6 +373,7 @@ func (p *secondPoint) stored() (b []byte) {
 	for _, im := range p.images {
 		b = binary.AppendVarint(b, im.merged)
 		put(im.mergedFrom)
+		num(im.gone)
 	}
 	return b
 }
@@ -420,6 +426,7 @@ func (s *second) parse(b []byte) *secondPoint {
 	p.attributes = whole[:len(whole)-len(b)]
 	for i := range p.images {
 		p.images[i].merged, p.images[i].mergedFrom = signed(&b), str(&b)
+		p.images[i].gone = take(&b)
 	}
 	if len(b) != 0 {
 		s.t.Fatalf("%d bytes behind a point", len(b))
@@ -453,11 +460,12 @@ func (s *second) drop(p *secondPoint, at int64) {
 	s.db["t"+p.id] = binary.AppendVarint(nil, at)
 }
 
-func (s *second) reparent(vm, disk, from, to string) {
+func (s *second) reparent(vm, disk, from, to string, gone uint64) {
 	for _, k := range append(s.keys("r"+vm+"\x00"), s.keys("x"+vm+"\x00")...) {
 		p := s.parse(s.db[k])
 		if im := p.image(disk); im != nil && im.parent == from {
 			im.parent = to
+			im.gone += gone
 			s.db[k] = p.stored()
 		}
 	}

@@ -89,16 +89,17 @@ func (m *model) without(id string) *model {
 	next.pending[id] = p.chunks
 	next.points = slices.DeleteFunc(next.points, func(p modelPoint) bool { return p.ID == id })
 	for _, im := range p.Images {
-		next.reparent(p.VM, im.Disk, id, im.Parent)
+		next.reparent(p.VM, im.Disk, id, im.Parent, im.Gone+1)
 	}
 	return next
 }
 
-func (m *model) reparent(vm, disk, from, to string) {
+func (m *model) reparent(vm, disk, from, to string, gone int64) {
 	for i := range m.points {
 		for j := range m.points[i].Images {
 			if im := &m.points[i].Images[j]; m.points[i].VM == vm && im.Disk == disk && im.Parent == from {
 				im.Parent = to
+				im.Gone += gone
 			}
 		}
 	}
@@ -179,13 +180,17 @@ func (m *model) merged(r MergeRequest, at time.Time) *model {
 	for _, id := range gone {
 		p := next.find(id)
 		im := p.image(r.Disk)
+		target.Gone += im.Gone + 1
 		target.WrittenBytes += im.WrittenBytes
 		target.ZeroedBytes += im.ZeroedBytes
 		target.NewBytes += im.NewBytes
 		target.StoredBytes += im.StoredBytes
 		delete(p.chunks, r.Disk)
 		p.Images = slices.DeleteFunc(p.Images, func(im Image) bool { return im.Disk == r.Disk })
-		next.reparent(r.VM, r.Disk, id, heir)
+		next.reparent(r.VM, r.Disk, id, heir, 0)
+	}
+	if target.Mode == Full && heir == "" {
+		target.Gone = 0
 	}
 	next.points = slices.DeleteFunc(next.points, func(p modelPoint) bool {
 		if len(p.Images) == 0 {

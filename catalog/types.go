@@ -50,6 +50,9 @@ type Image struct {
 	// MergedFrom the point of the farthest of them, which is gone.
 	Merged     time.Time `json:"merged,omitzero"`
 	MergedFrom string    `json:"merged_from,omitempty"`
+	// Gone is how many images were between this one and its parent, or the
+	// beginning of its chain, and were removed or merged into it.
+	Gone int64 `json:"gone,omitempty"`
 }
 
 // Blob is an opaque file kept with a point, such as a domain XML.

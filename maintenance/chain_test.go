@@ -44,6 +44,20 @@ func TestFullAfterIncrementals(t *testing.T) {
 	}
 }
 
+// Points that are gone count: keep rules do not put the next full off.
+func TestFullAfterCountsWhatIsGone(t *testing.T) {
+	w := newWorld(t, Config{Settings: Settings{FullAfter: 4}})
+	p := w.days(volume.StartRequest{VM: "vm"}, 4)
+	for _, gone := range []int{2, 0} {
+		_, err := w.e.Delete(p[gone].ID, true)
+		w.must(err)
+	}
+	w.days(volume.StartRequest{VM: "vm"}, 2)
+	if got := w.modes("vm"); got != "IIFI" {
+		t.Errorf("modes %s", got)
+	}
+}
+
 // TestChainLimit: the oldest automatic point goes, made-by-hand, held and locked
 // ones stay, a backup by hand is refused.
 func TestChainLimit(t *testing.T) {

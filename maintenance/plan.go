@@ -69,13 +69,15 @@ func (e *Engine) line(p *catalog.Point, disk string) (chain []catalog.Point, err
 	return chain, nil
 }
 
-// incrementals counts those at the chain's end, back to the last full image.
+// incrementals counts those at the chain's end, back to the last full image,
+// those included that are gone.
 func incrementals(chain []catalog.Point, disk string) (n int) {
 	for i := range chain {
-		if imageOf(&chain[i], disk).Mode == catalog.Full {
+		im := imageOf(&chain[i], disk)
+		if im.Mode == catalog.Full {
 			break
 		}
-		n++
+		n += 1 + int(im.Gone)
 	}
 	return n
 }
