@@ -38,7 +38,7 @@ func (k KeepConfig) keep() retention.Keep {
 	return retention.Keep{Last: k.Last, Hourly: k.Hourly, Daily: k.Daily, Weekly: k.Weekly, Monthly: k.Monthly, Yearly: k.Yearly}
 }
 
-// ChainsConfig bounds the trees of images.
+// ChainsConfig bounds the chains of images.
 type ChainsConfig struct {
 	FullAfter  Limit `key:"full-after"`
 	Limit      Limit `key:"limit"`

@@ -19,7 +19,7 @@ type Policy struct {
 	LabelKeep map[string]Keep `json:"label_keep,omitempty"`
 	// FullAfter is how many incrementals follow a full in mode auto.
 	FullAfter *int `json:"full_after,omitempty"`
-	// ChainLimit is how many images a disk's tree may have.
+	// ChainLimit is how many images may hang on one another.
 	ChainLimit *int `json:"chain_limit,omitempty"`
 	// ManualWarn is the number of manual points above which a warning is given.
 	ManualWarn *int `json:"manual_warn,omitempty"`
