@@ -16,7 +16,8 @@ func (s *Server) getUsage(_ http.ResponseWriter, r *http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return api.UsageReport{Kind: "store", Points: s.engines.cat.Stats().Points, Usage: usage(u)}, nil
+		st := s.engines.cat.Stats()
+		return api.UsageReport{Kind: "store", Points: st.Points, TrashedPoints: st.Trashed, Usage: usage(u)}, nil
 	}
 	ref, err := catalog.ParseRef(text)
 	if err != nil {
@@ -32,12 +33,12 @@ func (s *Server) usageOf(text string, ref catalog.Ref) (out api.UsageReport, err
 	case ref.Point == "" && ref.Disk == "":
 		out.Kind = "vm"
 		if u, err = s.engines.cat.VMUsage(ref.VM); err == nil {
-			out.Points, err = s.countPoints(ref.VM, "")
+			out.Points, out.TrashedPoints, err = s.countPoints(ref.VM, "")
 		}
 	case ref.Point == "":
 		out.Kind = "disk"
 		if u, err = s.engines.cat.DiskUsage(ref.VM, ref.Disk); err == nil {
-			out.Points, err = s.countPoints(ref.VM, ref.Disk)
+			out.Points, out.TrashedPoints, err = s.countPoints(ref.VM, ref.Disk)
 		}
 	case ref.Disk != "":
 		out.Kind, out.Points = "image", 1
@@ -63,14 +64,26 @@ func (s *Server) imageUsage(ref catalog.Ref) (catalog.Usage, error) {
 	return all[p.ID], err
 }
 
-// countPoints counts the live points of a VM that have the disk, or any disk
-// when it is empty.
-func (s *Server) countPoints(vm, disk string) (n int, err error) {
+// countPoints counts the points of a VM that have the disk, or any disk when it
+// is empty.
+func (s *Server) countPoints(vm, disk string) (live, trashed int, err error) {
+	has := func(p *catalog.Point) bool {
+		return disk == "" || slices.ContainsFunc(p.Images, func(im catalog.Image) bool { return im.Disk == disk })
+	}
 	err = s.engines.cat.EachPoint(vm, time.Time{}, func(p *catalog.Point) bool {
-		if disk == "" || slices.ContainsFunc(p.Images, func(im catalog.Image) bool { return im.Disk == disk }) {
-			n++
+		if has(p) {
+			live++
 		}
 		return true
 	})
-	return n, err
+	if err != nil {
+		return 0, 0, err
+	}
+	trash, err := s.engines.cat.TrashList()
+	for i := range trash {
+		if trash[i].VM == vm && has(&trash[i]) {
+			trashed++
+		}
+	}
+	return live, trashed, err
 }

@@ -30,9 +30,13 @@ func newUsage(e *env) *cli.Command {
 
 func showUsage(w io.Writer, r api.UsageReport) error {
 	u := r.Usage
+	points := fmt.Sprint(r.Points)
+	if r.TrashedPoints > 0 {
+		points += fmt.Sprintf(", and %d in the trash", r.TrashedPoints)
+	}
 	return fields(w,
 		r.Kind, r.Ref,
-		"points", fmt.Sprint(r.Points),
+		"points", points,
 		"logical", units.Human(u.LogicalBytes),
 		"transferred", fmt.Sprintf("%s, %s of it new", units.Human(u.TransferredBytes), units.Human(u.NewBytes)),
 		"unique", units.Human(u.UniqueBytes),

@@ -19,5 +19,8 @@ type UsageReport struct {
 	Ref    string `json:"ref,omitempty"`
 	Kind   string `json:"kind"` // image, point, disk, vm or store
 	Points int    `json:"points"`
-	Usage  Usage  `json:"usage"`
+	// TrashedPoints are in the trash and not among Points; Usage has them, for
+	// they keep their space.
+	TrashedPoints int   `json:"trashed_points"`
+	Usage         Usage `json:"usage"`
 }
