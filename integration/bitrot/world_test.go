@@ -119,7 +119,34 @@ func (b *builder) history() error {
 		b.backup("alpha", "auto"),
 		b.session("alpha", "auto", false), b.session("beta", "auto", true),
 		b.wideSession,
+		b.tables,
+		b.tornPack,
+		b.session("sigma", "full", true),
 	)
+}
+
+// tables makes backups and opens everything again until the catalog consists of
+// several tables.
+func (b *builder) tables() error {
+	for range 8 {
+		n := 0
+		files, err := tree(b.fs)
+		if err != nil {
+			return err
+		}
+		for name := range files {
+			if kindOf(name) == "catalog table" {
+				n++
+			}
+		}
+		if n > 1 {
+			return nil
+		}
+		if err := inOrder(b.backup("beta", "auto"), b.reopen); err != nil {
+			return err
+		}
+	}
+	return errors.New("the catalog is one table, whatever is done")
 }
 
 func inOrder(steps ...func() error) error {
