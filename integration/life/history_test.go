@@ -64,6 +64,7 @@ var ops = []op{
 	{name: "open image", weight: 2, do: (*history).openImage},
 	{name: "close image", weight: 2, do: (*history).closeImage},
 	{name: "delete", weight: 5, do: (*history).delete, crash: true},
+	{name: "delete what is read", weight: 2, do: (*history).deleteRead},
 	{name: "undelete", weight: 2, do: (*history).undelete, crash: true},
 	{name: "hold", weight: 1, do: (*history).hold, crash: true},
 	{name: "release", weight: 1, do: (*history).release, crash: true},
@@ -527,6 +528,16 @@ func (h *history) delete() error {
 		return nil
 	}
 	return h.deletePoint(p, h.rng.IntN(3) == 0)
+}
+
+// deleteRead deletes a point for good while an image of it is open.
+func (h *history) deleteRead() error {
+	for _, r := range h.readers {
+		if p := h.points.find(r.point); p != nil {
+			return h.deletePoint(p, true)
+		}
+	}
+	return nil
 }
 
 func (h *history) deletePoint(p *point, now bool) error {

@@ -29,7 +29,8 @@ var mutants = []mutant{
 	{"catalog/hold-ignored", "a held point goes", []test{{pkg: "catalog", run: "TestRefusals"}, life}},
 	{"catalog/lock-ends-early", "a lock ends a millisecond early", []test{{pkg: "catalog", run: "TestLockEdge"}, life}},
 	{"catalog/lock-shortens", "a lock can be shortened", []test{{pkg: "catalog", run: "TestRefusals|TestLockEdge"}, life}},
-	{"catalog/undelete-forgets", "undelete forgets what was said of the point", []test{{pkg: "catalog", run: "TestTrash"}, life}},
+	{"catalog/undelete-forgets", "undelete forgets what was said of the point", []test{life}},
+	{"catalog/purge-undeleted", "the trash takes a point that was undeleted meanwhile", []test{{pkg: "catalog", run: "TestPurge"}, longerLife}},
 	{"catalog/dead-hash-stays", "the hash of a dead chunk is still found", []test{{pkg: "catalog", run: "TestDeadChunks"}, longerLife}},
 	{"catalog/merge-leaks-references", "a merge keeps the references of the content it replaces", []test{life}},
 	{"catalog/merge-heirs", "what hangs on merged images gets the wrong parent", []test{life}},
@@ -66,8 +67,7 @@ var mutants = []mutant{
 
 	// Maintenance: the order of a collection, and what rules may take.
 	{"maintenance/points-before-sessions", "points are marked before sessions", []test{{pkg: "maintenance", run: "TestCommitBetweenSteps"}, life}},
-	{"maintenance/forget-pinned", "removed points are forgotten while they are used", []test{life}},
-	{"maintenance/purge-early", "points leave the trash before their time", []test{life}},
+	{"maintenance/forget-pinned", "removed points are forgotten while they are used", []test{life, longerLife}},
 	{"maintenance/prune-ignores-lock", "rules do not see locks", []test{life}},
 	{"maintenance/damaged-parent", "a backup inherits from a damaged image", []test{{pkg: "maintenance", run: "TestDamageIsFoundAndHealed"}}},
 }
