@@ -1,10 +1,25 @@
 package integration
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"time"
 )
+
+// isReady tells whether a file is there and, if it is a socket, somebody
+// listens: the name is there a moment before.
+func isReady(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode()&os.ModeSocket == 0 {
+		return err == nil
+	}
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		return false
+	}
+	return c.Close() == nil
+}
 
 // background runs a program until the test ends and waits for the file (a
 // socket, a mount's file) that says it is ready.
@@ -17,7 +32,7 @@ func (s *scene) background(ready, name string, args ...string) {
 	go func() { cmd.Wait(); close(gone) }()
 	s.Cleanup(func() { cmd.Process.Kill(); <-gone })
 	for {
-		if _, err := os.Stat(ready); err == nil {
+		if isReady(ready) {
 			return
 		}
 		select {

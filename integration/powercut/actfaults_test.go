@@ -41,7 +41,7 @@ func TestActsFail(t *testing.T) {
 	var total failures
 	for i := range acts {
 		a := &acts[i]
-		n, err := b.failAct(a, seed+uint64(i), perAct(t, 5), &total)
+		n, err := b.failAct(a, seed+uint64(i), perAct(t, 4), &total)
 		if err != nil {
 			t.Fatalf("%s: %v", a.name, err)
 		}

@@ -365,7 +365,7 @@ func cutAct(t *testing.T, b *base, a *act, seed uint64, c *checker) uint64 {
 	if soak(t) > 1 {
 		times = 4
 	}
-	chosen := pick(total, perAct(t, 8), rand.New(rand.NewPCG(seed, 5)))
+	chosen := pick(total, perAct(t, 6), rand.New(rand.NewPCG(seed, 5)))
 	s.fs.Observe(func(at *crashfs.Instant) {
 		if k := at.Op.Seq - s.from; chosen[k] {
 			for j := range times {

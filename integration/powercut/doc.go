@@ -5,10 +5,10 @@
 // incrementals, partial writes, zeros, flushes, commits, aborts, and everything
 // of a point's life: trash, undelete, removal, holds, locks, merges, policies,
 // collections. A model beside it knows what every call that returned has
-// promised. At every
-// k-th write operation of the engine the file system is cloned as a power cut
-// or a SIGKILL at that moment would leave it; each clone is opened by a new
-// engine and held against the model as it was at the moment of the cut:
+// promised. At every k-th write operation of the engine the file system is
+// cloned as a power cut or a SIGKILL at that moment would leave it; each clone is
+// opened by a new engine and held against the model as it was at the moment of
+// the cut:
 //
 //   - the engine opens without a hand; opening it again changes nothing
 //   - every committed point is there and every byte of it right, in the trash

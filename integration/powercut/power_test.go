@@ -69,7 +69,7 @@ func TestPowerCut(t *testing.T) {
 	for round := range soak(t) {
 		r := newRun(t, seed+uint64(round)<<32, 5)
 		drivers := r.drivers()
-		for range steps(240) {
+		for range steps(200) {
 			if err := drivers[r.rng.IntN(len(drivers))].step(); err != nil {
 				t.Fatal(err)
 			}
