@@ -29,7 +29,7 @@ var mutants = []mutant{
 	{"catalog/hold-ignored", "a held point goes", []test{{pkg: "catalog", run: "TestRefusals"}, life}},
 	{"catalog/lock-ends-early", "a lock ends a millisecond early", []test{{pkg: "catalog", run: "TestLockEdge"}, life}},
 	{"catalog/lock-shortens", "a lock can be shortened", []test{{pkg: "catalog", run: "TestRefusals|TestLockEdge"}, life}},
-	{"catalog/undelete-forgets", "undelete forgets what was said of the point", []test{life}},
+	{"catalog/undelete-forgets", "undelete forgets what was said of the point", []test{{pkg: "catalog", run: "TestUndeleteKeeps"}, life}},
 	{"catalog/purge-undeleted", "the trash takes a point that was undeleted meanwhile", []test{{pkg: "catalog", run: "TestPurge"}, longerLife}},
 	{"catalog/dead-hash-stays", "the hash of a dead chunk is still found", []test{{pkg: "catalog", run: "TestDeadChunks"}, longerLife}},
 	{"catalog/merge-leaks-references", "a merge keeps the references of the content it replaces", []test{life}},
@@ -51,7 +51,7 @@ var mutants = []mutant{
 	{"dedup/condemn-without-flag", "a pack is condemned without a word to writers", []test{{pkg: "dedup", run: "TestHitWhileCondemned"}}},
 	{"dedup/swap-untold", "writers are not told that a pack was swapped", []test{{pkg: "dedup", run: "TestStaleView"}}},
 	{"dedup/swap-before-sync", "a new generation counts before it is durable", []test{{pkg: "dedup", run: "TestCrashWhileCollecting"}, life}},
-	{"dedup/unlink-before-index", "files go before the index has durably forgotten them", []test{life}},
+	{"dedup/unlink-before-index", "files go before the index has durably forgotten them", []test{{pkg: "dedup", run: "TestIndexForgetsBeforeUnlink"}, life}},
 	{"dedup/unsealed-generation", "a generation that was never finished counts", []test{{pkg: "dedup", run: "TestCrashWhileCollecting"}}},
 	{"dedup/highest-pack-goes", "the highest pack is removed, so that its number is used again", []test{{pkg: "dedup", run: "TestCollectWholePacks"}}},
 
@@ -67,7 +67,7 @@ var mutants = []mutant{
 
 	// Maintenance: the order of a collection, and what rules may take.
 	{"maintenance/points-before-sessions", "points are marked before sessions", []test{{pkg: "maintenance", run: "TestCommitBetweenSteps"}, life}},
-	{"maintenance/forget-pinned", "removed points are forgotten while they are used", []test{life, longerLife}},
+	{"maintenance/forget-pinned", "removed points are forgotten while they are used", []test{{pkg: "maintenance", run: "TestOpenSessionsKeepTheirData"}, longerLife}},
 	{"maintenance/prune-ignores-lock", "rules do not see locks", []test{life}},
 	{"maintenance/damaged-parent", "a backup inherits from a damaged image", []test{{pkg: "maintenance", run: "TestDamageIsFoundAndHealed"}}},
 }
