@@ -44,7 +44,8 @@ type op struct {
 	weight int
 	do     func(*history) error
 	// partly says that it is done in several steps, each of which may be the
-	// last one before a crash.
+	// last one before a crash: of several points, or the start of a backup
+	// where none is open.
 	partly bool
 	// crash says that a crash in the middle is understood.
 	crash bool
@@ -55,11 +56,11 @@ var ops = []op{
 	{name: "write part", weight: 8, do: (*history).writePart},
 	{name: "zero", weight: 5, do: (*history).zero},
 	{name: "as once", weight: 4, do: (*history).asOnce},
-	{name: "flush", weight: 5, do: (*history).flush, crash: true},
+	{name: "flush", weight: 5, do: (*history).flush, crash: true, partly: true},
 	{name: "read session", weight: 3, do: (*history).readSession},
 	{name: "start", weight: 9, do: (*history).start, crash: true, partly: true},
-	{name: "commit", weight: 9, do: (*history).commit, crash: true},
-	{name: "abort", weight: 1, do: (*history).abort, crash: true},
+	{name: "commit", weight: 9, do: (*history).commit, crash: true, partly: true},
+	{name: "abort", weight: 1, do: (*history).abort, crash: true, partly: true},
 	{name: "read", weight: 3, do: (*history).readPoint},
 	{name: "open image", weight: 2, do: (*history).openImage},
 	{name: "close image", weight: 2, do: (*history).closeImage},
