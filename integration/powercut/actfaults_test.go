@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -34,6 +36,13 @@ var ways = []struct {
 // is tried again on a file, and a restart brings everything back.
 func TestActsFail(t *testing.T) {
 	seed := seedOf(t)
+	only := os.Getenv("STRONGROOM_ACT")
+	if only == "" && soak(t) > 1 {
+		for i := range acts {
+			failApart(t, seed, acts[i].name)
+		}
+		return
+	}
 	b, err := newBase(seed)
 	if err != nil {
 		t.Fatal(err)
@@ -41,6 +50,9 @@ func TestActsFail(t *testing.T) {
 	var total failures
 	for i := range acts {
 		a := &acts[i]
+		if only != "" && only != a.name {
+			continue
+		}
 		n, err := b.failAct(a, seed+uint64(i), perAct(t, 4), &total)
 		if err != nil {
 			t.Fatalf("%s: %v", a.name, err)
@@ -52,6 +64,19 @@ func TestActsFail(t *testing.T) {
 	}
 	t.Logf("%d faults: %d calls failed, %d times the process had to end, %d times nobody heard of it, %d broken",
 		total.runs, total.errs, total.ends, total.silent, len(total.broken))
+}
+
+// failApart tests one act in a process of its own: an engine that "had to end"
+// stays in memory, its goroutines waiting for ever, until the process ends.
+func failApart(t *testing.T, seed uint64, act string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestActsFail$", "-test.v")
+	cmd.Env = append(os.Environ(), "STRONGROOM_ACT="+act, fmt.Sprintf("STRONGROOM_SEED=%d", seed))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%s: %v", act, err)
+	}
+	t.Logf("%s", out)
 }
 
 // failures is what became of faults.
@@ -209,7 +234,10 @@ func (f *failing) after(s *stage, trace *crashfs.Trace) {
 		kill.fs, kill.m = at.Kill(), s.m.snapshot()
 		power.fs, power.m = at.Crash(nil, crashfs.LoseAll), s.m.snapshot()
 	})
-	s.fs.Heal() // what was left running finds an end
+	s.fs.Heal()  // what was left running finds an end
+	if f.ended { // or waits for ever, but not with all that
+		defer s.fs.Discard()
+	}
 	var ops []crashfs.Op
 	for _, op := range trace.Ops() {
 		if op.Err != nil && f.hit.Seq == 0 {

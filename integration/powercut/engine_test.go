@@ -53,12 +53,13 @@ func start(fs *crashfs.FS, boot string, last lastWords) (*engine, error) {
 		return nil, err
 	}
 	e.store, err = dedup.Open(dedup.Options{FS: fs, Dir: "/data/index", Tier: t, StoreID: storeID,
-		PackSize: dedup.MinPackSize, ReserveBytes: reserve, Logger: last})
+		PackSize: dedup.MinPackSize, ReserveBytes: reserve, Logger: last,
+		TOCCacheBytes: 1 << 20, FrameCacheBytes: 1 << 20, IndexCacheBytes: 1 << 20})
 	if err != nil {
 		return nil, fmt.Errorf("open the block store: %w", err)
 	}
 	e.cat, err = catalog.Open(catalog.Options{FS: fs, Dir: "/data/catalog", MetaDir: "/data/tier0/meta", StoreID: storeID,
-		RootHash: e.store.RootHash, StoredBytes: e.store.StoredBytes, PackVersion: e.store.PackVersion, Clock: now, LogFileBytes: 4 << 10, Logger: last})
+		RootHash: e.store.RootHash, StoredBytes: e.store.StoredBytes, PackVersion: e.store.PackVersion, Clock: now, LogFileBytes: 4 << 10, CacheBytes: 1 << 20, Logger: last})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the catalog: %w", err), e.stop())
 	}

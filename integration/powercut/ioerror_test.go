@@ -115,7 +115,10 @@ func (f *faulty) run() error {
 		kill.fs, kill.m = at.Kill(), f.m.snapshot()
 		power.fs, power.m = at.Crash(nil, crashfs.LoseAll), f.m.snapshot()
 	})
-	f.fs.Heal() // what was left running finds an end
+	f.fs.Heal()  // what was left running finds an end
+	if f.fatal { // or waits for ever, but not with all that
+		defer f.fs.Discard()
+	}
 	if i := slices.IndexFunc(f.trace.Ops(), func(op crashfs.Op) bool { return op.Err != nil }); i >= 0 {
 		f.hit = f.trace.Ops()[i]
 	}
