@@ -49,6 +49,8 @@ type op struct {
 	partly bool
 	// crash says that a crash in the middle is understood.
 	crash bool
+	// alone says that it moves the clock.
+	alone bool
 }
 
 var ops = []op{
@@ -70,10 +72,10 @@ var ops = []op{
 	{name: "hold", weight: 1, do: (*history).hold, crash: true},
 	{name: "release", weight: 1, do: (*history).release, crash: true},
 	{name: "lock", weight: 1, do: (*history).lock, crash: true},
-	{name: "end of lock", weight: 1, do: (*history).endOfLock},
+	{name: "end of lock", weight: 1, do: (*history).endOfLock, alone: true},
 	{name: "prune", weight: 1, do: (*history).prune, crash: true, partly: true},
 	{name: "merge", weight: 3, do: (*history).merge, crash: true},
-	{name: "wait", weight: 2, do: (*history).wait},
+	{name: "wait", weight: 2, do: (*history).wait, alone: true},
 }
 
 func pickOp(rng *rand.Rand, from []op) *op {
@@ -230,11 +232,6 @@ func (h *history) discard(id string, now bool) {
 		return
 	}
 	purge := h.c.now().Add(h.s.settings.TrashKeep)
-	if h.s.concurrent { // somebody else has moved the clock
-		if got, err := h.w.cat.Point(id); err == nil {
-			purge = got.Purge
-		}
-	}
 	h.points = h.points.with(id, func(p *point) { p.trashed, p.purge = true, purge })
 }
 
@@ -652,8 +649,6 @@ func (h *history) lock() error {
 	switch {
 	case p.trashed:
 		return h.expect("lock what is in the trash", p, err, catalog.ErrInvalid, catalog.ErrNotFound)
-	case h.s.concurrent && !until.After(h.c.now()) && errors.Is(err, catalog.ErrInvalid):
-		return nil // somebody else has moved the clock
 	case until.Before(p.locked):
 		return h.expect("shorten the lock of", p, err, catalog.ErrLocked)
 	case err != nil:
@@ -667,7 +662,7 @@ func (h *history) lock() error {
 func (h *history) endOfLock() error {
 	for _, p := range h.points {
 		before := p.locked.Add(-time.Millisecond)
-		if p.trashed || p.hold != "" || h.inUse(p.id) || h.s.concurrent || before.Before(h.c.now()) {
+		if p.trashed || p.hold != "" || h.inUse(p.id) || before.Before(h.c.now()) {
 			continue
 		}
 		h.c.advance(before.Sub(h.c.now()))

@@ -37,10 +37,8 @@ func (h *history) prune() error {
 	if err != nil {
 		return fmt.Errorf("prune: %w", err)
 	}
-	if !h.s.concurrent { // the clock stands still
-		if err := h.comparePrune(want, &r); err != nil {
-			return fmt.Errorf("prune by %+v: %w", keep, err)
-		}
+	if err := h.comparePrune(want, &r); err != nil {
+		return fmt.Errorf("prune by %+v: %w", keep, err)
 	}
 	for _, p := range r.Points {
 		switch {

@@ -465,8 +465,7 @@ func (r *run) together(n int) error {
 	for i, h := range r.hs {
 		wg.Go(func() {
 			for range n {
-				r.c.advance(20 * time.Millisecond)
-				if errs[i] = pickOp(h.rng, ops).do(h); errs[i] != nil {
+				if errs[i] = r.doTogether(h); errs[i] != nil {
 					return
 				}
 			}
@@ -480,6 +479,19 @@ func (r *run) together(n int) error {
 		return r.failed(errors.Join(errs...))
 	}
 	return nil
+}
+
+// doTogether does something to one VM. The clock stands still meanwhile.
+func (r *run) doTogether(h *history) error {
+	o := pickOp(h.rng, ops)
+	if o.alone {
+		r.c.still.Lock()
+		defer r.c.still.Unlock()
+	} else {
+		r.c.still.RLock()
+		defer r.c.still.RUnlock()
+	}
+	return o.do(h)
 }
 
 // keepCollecting collects garbage and verifies until ctx ends.

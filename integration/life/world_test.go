@@ -3,6 +3,7 @@ package life
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +27,12 @@ var (
 func isOurs(path string) bool { return !inCatalog(path) && !inIndex(path) }
 
 // clock stands still but for what the histories say.
-type clock struct{ at atomic.Int64 } // milliseconds
+type clock struct {
+	at atomic.Int64 // milliseconds
+	// still is held by histories that go on together: for writing by what moves
+	// the clock, for reading by everything else.
+	still sync.RWMutex
+}
 
 func newClock() *clock {
 	c := &clock{}
