@@ -215,6 +215,9 @@ func (b *builder) failedSync() error {
 	}
 	s := b.sessions[len(b.sessions)-1]
 	b.sessions = b.sessions[:len(b.sessions)-1]
+	if err := b.put(s.disks[0], newBlock(b.rng, 0), 2*dedup.BlockSize); err != nil { // that no pack has yet
+		return err
+	}
 	fault := &crashfs.Fault{Effect: crashfs.DropDirty, Err: syscall.EIO, Match: func(op crashfs.Op) bool {
 		return op.Kind == crashfs.Sync && strings.HasSuffix(op.Path, ".pack")
 	}}
