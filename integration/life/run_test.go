@@ -426,7 +426,7 @@ func (r *run) deleteAll() error {
 		}
 		h.points = nil
 	}
-	if err := collect(context.Background(), r.w, 0.01); err != nil {
+	if err := collect(context.Background(), r.w, 0.01, true); err != nil {
 		return err
 	}
 	u, err := r.w.cat.StoreUsage()
@@ -498,7 +498,7 @@ func (r *run) doTogether(h *history) error {
 func (r *run) keepCollecting(ctx context.Context) error {
 	ratios := []float64{0.01, 0.3, 1}
 	for i := 0; ctx.Err() == nil; i++ {
-		err := collect(ctx, r.w, ratios[i%len(ratios)])
+		err := collect(ctx, r.w, ratios[i%len(ratios)], false)
 		if err == nil && i%4 == 3 {
 			err = verify(ctx, r.w, "", r.boot > 0)
 		}
@@ -517,7 +517,7 @@ func (r *run) concurrently(n int) error {
 			return err
 		}
 		done += part * len(r.hs)
-		if err := errors.Join(r.restart(), r.checkAll()); err != nil {
+		if err := errors.Join(r.collect(), r.restart(), r.checkAll()); err != nil {
 			return r.failed(err)
 		}
 	}

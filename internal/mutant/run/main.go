@@ -35,7 +35,7 @@ func run(ctx context.Context, out io.Writer, only, seed string) error {
 	if err := compareWithCode("."); err != nil {
 		return err
 	}
-	chosen := slices.DeleteFunc(slices.Clone(mutants), func(m mutant) bool { return !strings.Contains(m.name, only) })
+	chosen := slices.DeleteFunc(slices.Clone(mutants), func(m fault) bool { return !strings.Contains(m.name, only) })
 	b, err := build(ctx, chosen, seed)
 	if err != nil {
 		return err

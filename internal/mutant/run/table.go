@@ -1,8 +1,8 @@
 package main
 
-// mutant is a planted fault and the tests that should catch it, the quickest
+// fault is a mutant and the tests that should catch it, the quickest
 // first.
-type mutant struct {
+type fault struct {
 	name  string
 	what  string
 	tests []test
@@ -19,7 +19,7 @@ var (
 	longerLife = test{pkg: "integration/life", run: "TestLife", soak: 4}
 )
 
-var mutants = []mutant{
+var mutants = []fault{
 	// The metadata log: what is committed is durable.
 	{"metalog/no-sync", "a transaction is not synced", []test{{pkg: "catalog/metalog", run: "TestCrashAtEveryOperation"}, life}},
 	{"metalog/no-directory-sync", "a new file's name is not synced", []test{{pkg: "catalog/metalog", run: "TestCrashAtEveryOperation"}, life}},

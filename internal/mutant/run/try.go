@@ -28,7 +28,7 @@ func (b *binaries) path(pkg string) string {
 }
 
 // build builds the tests of every package the mutants name.
-func build(ctx context.Context, list []mutant, seed string) (*binaries, error) {
+func build(ctx context.Context, list []fault, seed string) (*binaries, error) {
 	dir, err := os.MkdirTemp("", "strongroom-mutants-")
 	if err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func build(ctx context.Context, list []mutant, seed string) (*binaries, error) {
 }
 
 // healthy runs every test once without a mutant: it must pass.
-func (b *binaries) healthy(ctx context.Context, list []mutant) error {
+func (b *binaries) healthy(ctx context.Context, list []fault) error {
 	done := map[test]bool{}
 	for _, m := range list {
 		for _, t := range m.tests {
@@ -70,14 +70,14 @@ func (b *binaries) healthy(ctx context.Context, list []mutant) error {
 
 // result is what became of a mutant.
 type result struct {
-	mutant
+	fault
 	caughtBy string
 	took     time.Duration
 }
 
 // try runs a mutant's tests until one fails.
-func (b *binaries) try(ctx context.Context, m mutant) result {
-	r := result{mutant: m}
+func (b *binaries) try(ctx context.Context, m fault) result {
+	r := result{fault: m}
 	start := time.Now()
 	for _, t := range m.tests {
 		out, err := b.run(ctx, t, m.name)
