@@ -20,18 +20,31 @@ import (
 	"github.com/strongroom-backup/strongroom/internal/restore"
 )
 
+// comparer is a stream that wants certain bytes.
+type comparer struct {
+	want    []byte // still to come
+	differs bool
+}
+
+func (c *comparer) Write(p []byte) (int, error) {
+	n := min(len(p), len(c.want))
+	c.differs = c.differs || n < len(p) || !bytes.Equal(p, c.want[:n])
+	c.want = c.want[n:]
+	return len(p), nil
+}
+
 // checkAll compares every image of every point with what was backed up.
 func (w *world) checkAll(s *Store, points []point) {
 	w.t.Helper()
 	for _, p := range points {
 		for disk, want := range p.disks {
-			var got bytes.Buffer
-			r, err := s.Export(w.t.Context(), p.id, ExportOptions{Disk: disk, To: &got})
+			got := &comparer{want: want}
+			r, err := s.Export(w.t.Context(), p.id, ExportOptions{Disk: disk, To: got})
 			if err != nil {
 				w.t.Errorf("point %s, disk %s: %v", p.id, disk, err)
 				continue
 			}
-			if !bytes.Equal(got.Bytes(), want) {
+			if got.differs || len(got.want) > 0 {
 				w.t.Errorf("point %s, disk %s: the content differs", p.id, disk)
 			}
 			if !r.Verified || r.Point != p.id || r.VM != "web" || r.Disk != disk || r.Size != int64(len(want)) || len(r.Root) != 64 || r.DamagedParts != 0 {
