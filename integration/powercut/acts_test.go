@@ -15,6 +15,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/strongroom-backup/strongroom/dedup"
 	"github.com/strongroom-backup/strongroom/internal/crashfs"
 )
 
@@ -122,34 +123,20 @@ func (d *driver) collectOnce() error {
 	return nil
 }
 
-// damage spoils frames of a sealed pack, durably, has the damage found and
-// what was in it backed up again.
+// damage spoils frames of sealed packs, durably, until a point needs one of
+// them, has the damage found and what was in it backed up again.
 func (d *driver) damage() error {
-	name, err := d.sealedPack()
+	names, err := d.sealedPacks()
 	if err != nil {
 		return err
 	}
-	f, err := d.e.fs.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	for off := int64(2000); off < 200<<10; off += 40 << 10 { // some of it is in a point
-		_, werr := f.WriteAt(slices.Repeat([]byte{0xa5}, 4096), off)
-		err = errors.Join(err, werr)
-	}
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	var pack uint64
-	if _, err := fmt.Sscanf(path.Base(name), "%x.", &pack); err != nil {
-		return err
-	}
-	r, err := d.e.store.VerifyPack(context.Background(), pack, nil)
-	if err != nil {
-		return err
-	}
-	if len(r.Damaged) == 0 {
-		return fmt.Errorf("the damage of %s is not found", name)
+	for needed := false; !needed; names = names[1:] {
+		if len(names) == 0 {
+			return errors.New("no point needs what was damaged")
+		}
+		if needed, err = d.spoil(names[0]); err != nil {
+			return err
+		}
 	}
 	for _, vm := range vms {
 		o := &driver{e: d.e, m: d.m, rng: d.rng, vm: vm, name: "heal"}
@@ -162,28 +149,76 @@ func (d *driver) damage() error {
 	return nil
 }
 
-// sealedPack is the first pack file of the tier that is long enough.
-func (d *driver) sealedPack() (string, error) {
+// spoil damages a pack, has it verified and tells whether a point needs what is
+// damaged.
+func (d *driver) spoil(name string) (needed bool, err error) {
+	f, err := d.e.fs.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return false, err
+	}
+	for off := int64(2000); off < 200<<10; off += 40 << 10 {
+		_, werr := f.WriteAt(slices.Repeat([]byte{0xa5}, 4096), off)
+		err = errors.Join(err, werr)
+	}
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return false, err
+	}
+	var pack uint64
+	if _, err := fmt.Sscanf(path.Base(name), "%x.", &pack); err != nil {
+		return false, err
+	}
+	r, err := d.e.store.VerifyPack(context.Background(), pack, nil)
+	if err != nil {
+		return false, err
+	}
+	if len(r.Damaged) == 0 {
+		return false, fmt.Errorf("the damage of %s is not found", name)
+	}
+	hashes := make([]dedup.Hash, len(r.Damaged))
+	if err := d.e.store.Hashes(r.Damaged, hashes); err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(hashes, d.inPoint), nil
+}
+
+// inPoint reports whether a point has a block of that hash.
+func (d *driver) inPoint(h dedup.Hash) bool {
+	for _, vm := range vms {
+		for _, p := range d.m.points[vm] {
+			for _, c := range p.images {
+				for _, b := range c.blocks {
+					if d.e.store.BlockHash(b[:]) == h {
+						return true
+					}
+				}
+			}
+		}
+	}
+	return false
+}
+
+// sealedPacks are the pack files of the tier that are long enough.
+func (d *driver) sealedPacks() (sealed []string, err error) {
 	names, err := d.e.fs.List("/data/tier0/packs/0000000")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	slices.Sort(names)
 	for _, name := range names {
 		name = "/data/tier0/packs/0000000/" + name
 		f, err := d.e.fs.Open(name)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		b, err := io.ReadAll(f)
 		if err := errors.Join(err, f.Close()); err != nil {
-			return "", err
+			return nil, err
 		}
 		if len(b) > 200<<10 && strings.HasSuffix(string(b), "SRPKEND\x01") {
-			return name, nil
+			sealed = append(sealed, name)
 		}
 	}
-	return "", errors.New("no pack is sealed")
+	return sealed, nil
 }
 
 // again backs up what a point of the VM holds.
