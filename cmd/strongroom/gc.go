@@ -48,18 +48,7 @@ func showGCStatus(w io.Writer, s api.GCStatus) error {
 		"last success", when(s.LastSuccess)); err != nil {
 		return err
 	}
-	for _, j := range []*api.Job{s.Running, s.Last} {
-		if j == nil {
-			continue
-		}
-		if _, err := fmt.Fprintln(w); err != nil {
-			return err
-		}
-		if err := showJob(w, *j); err != nil {
-			return err
-		}
-	}
-	return nil
+	return showEachJob(w, s.Running, s.Last)
 }
 
 // waiting tells of points whose space is not counted yet.

@@ -75,6 +75,22 @@ func showJobs(w io.Writer, list []api.Job) error {
 	return t.print(w)
 }
 
+// showEachJob shows those jobs there are, each below an empty line.
+func showEachJob(w io.Writer, jobs ...*api.Job) error {
+	for _, j := range jobs {
+		if j == nil {
+			continue
+		}
+		if _, err := fmt.Fprintln(w); err != nil {
+			return err
+		}
+		if err := showJob(w, *j); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func showJob(w io.Writer, j api.Job) error {
 	if err := fields(w, "job", j.ID, "kind", j.Kind, "trigger", j.Trigger, "state", j.State, "phase", j.Phase, "started", when(j.Started),
 		"took", took(j), "done", progress(j), "left", eta(j), "error", j.Error); err != nil {

@@ -98,18 +98,7 @@ func showScrub(w io.Writer, s api.ScrubStatus) error {
 	if err := fields(w, "packs", fmt.Sprintf("%d, %d of them never verified", s.Packs, s.Unverified), "oldest verified", oldest(s), "target", target); err != nil {
 		return err
 	}
-	for _, j := range []*api.Job{s.Running, s.Last} {
-		if j == nil {
-			continue
-		}
-		if _, err := fmt.Fprintln(w); err != nil {
-			return err
-		}
-		if err := showJob(w, *j); err != nil {
-			return err
-		}
-	}
-	return nil
+	return showEachJob(w, s.Running, s.Last)
 }
 
 func oldest(s api.ScrubStatus) string {
