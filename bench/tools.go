@@ -28,6 +28,10 @@ var tools = []tool{
 	{"zstd", "zstd", []string{"--version"}},
 	{"mke2fs", "e2fsprogs", []string{"-V"}},
 	{"debugfs", "e2fsprogs", []string{"-V"}},
+	{"sshfs", "sshfs", []string{"--version"}},
+	{"fusermount3", "fuse3", []string{"--version"}},
+	{"ssh", "openssh-client", []string{"-V"}},
+	{"sshd", "openssh-server", nil}, // of ssh's version
 }
 
 // findTools returns what every tool says of its version. All that are missing
@@ -38,6 +42,9 @@ func findTools(ctx context.Context) ([]string, error) {
 	for _, t := range tools {
 		if _, err := exec.LookPath(t.name); err != nil {
 			missing = errors.Join(missing, fmt.Errorf("%s is missing: apt-get install %s", t.name, t.pkg))
+			continue
+		}
+		if t.version == nil {
 			continue
 		}
 		out, err := exec.CommandContext(ctx, t.name, t.version...).CombinedOutput()
