@@ -9,8 +9,16 @@ type NewPoint struct {
 	Start  time.Time // kept in milliseconds
 	Labels map[string]string
 	Manual bool       // made by hand rather than by a schedule
-	Images []NewImage // in any order, at least one
+	Images []NewImage // in any order
+	Files  []NewFile  // in any order; there is an image or a file at least
 	Blobs  []Blob     // in any order
+}
+
+// NewFile is a file of a new point. FileImage.Root is computed by Commit.
+type NewFile struct {
+	FileImage
+	// Chunks names every chunk of the file, ceil(Size/ChunkSize) of them.
+	Chunks []ChunkRef
 }
 
 // NewImage is a disk of a new point. Image.Root is computed by Commit.

@@ -55,6 +55,24 @@ type Image struct {
 	Gone int64 `json:"gone,omitempty"`
 }
 
+// FileImage is a file kept with a point, without its chunk list. Where an image
+// is named by its disk, a file image is named by FileKey of its name.
+type FileImage struct {
+	Name     string     `json:"name"`              // CheckFileName says what it may be
+	Size     int64      `json:"size"`              // bytes
+	Modified time.Time  `json:"modified,omitzero"` // kept in milliseconds
+	Disk     string     `json:"disk,omitempty"`    // the disk it was understood as; "": none
+	Root     dedup.Hash `json:"-"`
+
+	WrittenBytes int64 `json:"written_bytes"` // data bytes the client sent
+	NewBytes     int64 `json:"new_bytes"`     // bytes of blocks nobody had
+	StoredBytes  int64 `json:"stored_bytes"`  // what they took in packs
+}
+
+// FileKey names a file where a disk can be named too: in ChunkList, Affected
+// and volume.OpenImage. No disk's name begins like that.
+func FileKey(name string) string { return "/" + name }
+
 // Blob is an opaque file kept with a point, such as a domain XML.
 type Blob struct {
 	Name string
@@ -68,8 +86,9 @@ type Point struct {
 	Time   time.Time // server time of the commit, UTC
 	Start  time.Time // when the backup was opened, UTC
 	Labels map[string]string
-	Images []Image    // sorted by disk
-	Blobs  []BlobInfo // sorted by name
+	Images []Image     // sorted by disk
+	Files  []FileImage // sorted by name
+	Blobs  []BlobInfo  // sorted by name
 
 	Attributes
 }

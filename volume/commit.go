@@ -22,6 +22,13 @@ type Receipt struct {
 	VM     string         `json:"vm"`
 	Time   time.Time      `json:"time"`
 	Images []ReceiptImage `json:"images"`
+	Files  []ReceiptFile  `json:"files,omitempty"`
+}
+
+// ReceiptFile is one file of a receipt; sizes are bytes.
+type ReceiptFile struct {
+	catalog.FileImage
+	Root string `json:"root"` // hex
 }
 
 // ReceiptImage is one image of a receipt; sizes are bytes.
@@ -35,6 +42,9 @@ func NewReceipt(p catalog.Point) Receipt {
 	r := Receipt{Point: p.ID, VM: p.VM, Time: p.Time}
 	for _, im := range p.Images {
 		r.Images = append(r.Images, ReceiptImage{Image: im, Root: hex.EncodeToString(im.Root[:])})
+	}
+	for _, f := range p.Files {
+		r.Files = append(r.Files, ReceiptFile{FileImage: f, Root: hex.EncodeToString(f.Root[:])})
 	}
 	return r
 }

@@ -45,6 +45,9 @@ type Status struct {
 	Labels  map[string]string `json:"labels,omitempty"`
 	Manual  bool              `json:"manual,omitempty"`
 	Disks   []DiskStatus      `json:"disks"`
+	Files   []FileStatus      `json:"files,omitempty"` // sorted by name; none once the session ended
+	// KeepsFiles: it was started for files.
+	KeepsFiles bool `json:"keeps_files,omitempty"`
 }
 
 // DiskStatus describes one disk of a session; sizes are bytes.

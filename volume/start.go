@@ -20,6 +20,9 @@ type DiskSpec struct {
 type StartRequest struct {
 	VM    string
 	Disks []DiskSpec
+	// Files says that the session is for files: it may begin without disks, and
+	// what is stored is compressed later.
+	Files bool
 	// Mode is full, incremental or auto (also ""): incremental for each disk
 	// that has a committed image not larger than it, else full.
 	Mode string
