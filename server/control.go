@@ -82,6 +82,7 @@ var routes = []route{
 	{"POST", api.Base + "/verify", accessFull, (*Server).postVerify},
 	{"GET", api.Base + "/damage", accessNames, (*Server).getDamage},
 	{"GET", api.Base + "/usage", accessNames, (*Server).getUsage},
+	{"GET", api.Base + "/sftp/connections", accessFull, (*Server).getSFTPConnections},
 	{"GET", api.Base + "/jobs", accessNames, (*Server).getJobs},
 	{"GET", api.Base + "/jobs/{id}", accessNames, (*Server).getJob},
 	{"DELETE", api.Base + "/jobs/{id}", accessFull, (*Server).deleteJob},

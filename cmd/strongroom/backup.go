@@ -44,6 +44,8 @@ func newBackupStart(e *env) *cli.Command {
 			&cli.StringSliceFlag{Name: "label", Usage: "`KEY=VALUE` of the point; may be repeated"},
 			&cli.BoolFlag{Name: "manual", Usage: "this point is asked for by a person: no chain limit and no keep rule takes it"},
 			&cli.BoolFlag{Name: "branch", Usage: "the VM was set back to --parent, an older point; go on from there"},
+			&cli.BoolFlag{Name: "sftp", Usage: "make a login for this backup and print how to mount it; no --disk is needed"},
+			&cli.StringFlag{Name: "key", Usage: "write the login's private key to `FILE` and the server's host key to FILE.known_hosts"},
 			&cli.StringFlag{Name: "ttl", Usage: "`TIME` within which to commit, such as 24h or 2d (default: the server's)"},
 		),
 		Action: func(c *cli.Context) error {

@@ -21,12 +21,12 @@ func backupRequest(c *cli.Context) (r api.BackupRequest, err error) {
 	r = api.BackupRequest{
 		VM: c.Args().First(), Mode: c.String("mode"), Parent: c.String("parent"),
 		ParentCheckpoint: c.String("parent-checkpoint"), Checkpoint: c.String("checkpoint"),
-		Manual: c.Bool("manual"), Branch: c.Bool("branch"),
+		Manual: c.Bool("manual"), Branch: c.Bool("branch"), SFTP: c.Bool("sftp"),
 	}
 	if r.Branch && r.Parent == "" {
 		return r, usagef("--branch needs --parent: the point that the VM was set back to")
 	}
-	if r.Disks, err = parseDisks(c.StringSlice("disk")); err != nil {
+	if r.Disks, err = parseDisks(c.StringSlice("disk"), r.SFTP); err != nil {
 		return r, err
 	}
 	if r.Labels, err = parseLabels(c.StringSlice("label")); err != nil {
@@ -43,9 +43,10 @@ func backupRequest(c *cli.Context) (r api.BackupRequest, err error) {
 	return r, err
 }
 
-func parseDisks(args []string) (disks []api.DiskRequest, err error) {
-	if len(args) == 0 {
-		return nil, usagef("name at least one disk: --disk vda=10GiB")
+// parseDisks reads DISK=SIZE; there may be none when files can come.
+func parseDisks(args []string, none bool) (disks []api.DiskRequest, err error) {
+	if len(args) == 0 && !none {
+		return nil, usagef("name at least one disk (--disk vda=10GiB), or take files with --sftp")
 	}
 	for _, a := range args {
 		name, text, ok := strings.Cut(a, "=")

@@ -9,10 +9,11 @@ const Base = "/api/v1"
 
 // Info is what a client must know of a server.
 type Info struct {
-	Version string  `json:"version"`
-	StoreID string  `json:"store_id"`
-	Data    string  `json:"data"`
-	NBD     NBDInfo `json:"nbd"`
+	Version string    `json:"version"`
+	StoreID string    `json:"store_id"`
+	Data    string    `json:"data"`
+	NBD     NBDInfo   `json:"nbd"`
+	SFTP    *SFTPInfo `json:"sftp,omitempty"` // not set: it is off
 }
 
 // NBDInfo says where the NBD server is. Empty fields: not listening there.
@@ -26,7 +27,7 @@ type NBDInfo struct {
 // BackupRequest opens a backup.
 type BackupRequest struct {
 	VM     string        `json:"vm"`
-	Disks  []DiskRequest `json:"disks"`
+	Disks  []DiskRequest `json:"disks,omitempty"`  // may be left out with SFTP
 	Mode   string        `json:"mode,omitempty"`   // full, incremental or auto; empty: auto
 	Parent string        `json:"parent,omitempty"` // what the client believes its bitmap began at
 	// ParentCheckpoint is the checkpoint the client's bitmap began at.
@@ -40,6 +41,8 @@ type BackupRequest struct {
 	// Branch says that the VM was set back to Parent, an older point, which
 	// the new images go on from.
 	Branch bool `json:"branch,omitempty"`
+	// SFTP asks for a login of the job's own, to put files into the backup.
+	SFTP bool `json:"sftp,omitempty"`
 }
 
 // DiskRequest names a disk and its size in bytes.
@@ -64,6 +67,8 @@ type Backup struct {
 	Expires time.Time         `json:"expires"`
 	Labels  map[string]string `json:"labels,omitempty"`
 	Disks   []BackupDisk      `json:"disks"`
+	Files   []BackupFile      `json:"files,omitempty"`
+	SFTP    *BackupLogin      `json:"sftp,omitempty"`  // while open, of a backup that has a login
 	Point   string            `json:"point,omitempty"` // once committed
 }
 
@@ -89,6 +94,7 @@ type Receipt struct {
 	VM     string    `json:"vm"`
 	Time   time.Time `json:"time"`
 	Images []Image   `json:"images"`
+	Files  []File    `json:"files,omitempty"`
 }
 
 // Image is one disk of a point.
@@ -132,6 +138,7 @@ type Point struct {
 	Started time.Time         `json:"started"`
 	Labels  map[string]string `json:"labels,omitempty"`
 	Images  []Image           `json:"images"`
+	Files   []File            `json:"files,omitempty"`
 	Blobs   []BlobInfo        `json:"blobs,omitempty"`
 	Manual  bool              `json:"manual,omitempty"` // asked for by a person
 	Hold    string            `json:"hold,omitempty"`   // why it is held
