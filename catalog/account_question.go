@@ -101,11 +101,11 @@ func (q *question) eachDiff(first, end int, visit func(image int, place uint64, 
 		}
 		list, err := get(q.view, imageKey(im.point, im.disk))
 		if err != nil {
-			return missing(err, "image of disk %s at point %s", im.disk, im.point)
+			return missing(err, "image of %s at point %s", partName(im.disk), im.point)
 		}
 		err = diffLists(before, list, func(place uint64, old, now ChunkNo, n uint64) { visit(i, place, old, now, n) })
 		if err != nil {
-			return damaged(fmt.Sprintf("disk %s at point %s", im.disk, im.point), err)
+			return damaged(fmt.Sprintf("%s at point %s", partName(im.disk), im.point), err)
 		}
 		before = list
 	}

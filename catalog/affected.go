@@ -12,13 +12,13 @@ import (
 	"github.com/strongroom-backup/strongroom/dedup"
 )
 
-// AffectedImage is an image with blocks that are bad.
+// AffectedImage is an image, or a file, with blocks that are bad.
 type AffectedImage struct {
-	Point, VM, Disk string
-	Blocks          int64 // how many of its blocks are
+	Point, VM, Disk string // Disk is FileKey of a file's name
+	Blocks          int64  // how many of its blocks are
 }
 
-// Affected returns the images of live and trashed points that have blocks for
+// Affected returns the images and files of live and trashed points that have blocks for
 // which bad is true, by point id and disk. bad says whether any of n consecutive
 // slots from an address on is; it is called from several goroutines at a time.
 func (c *Catalog) Affected(ctx context.Context, bad func(a dedup.Addr, n int) bool) ([]AffectedImage, error) {

@@ -104,7 +104,7 @@ func (a *applier) image(payload []byte) error {
 // part stores an image or a blob and returns its value.
 func (a *applier) part(kind byte, payload []byte) ([]byte, error) {
 	d := decoder{b: payload}
-	id, name := d.string(maxName), d.string(maxName)
+	id, name := d.string(maxName), d.string(maxPart)
 	if d.bad {
 		return nil, badRecord("image or blob")
 	}

@@ -124,7 +124,7 @@ func (a *applier) mergeImages(ch *change, t *merged) error {
 		return t.failed(into.lacks(t.disk))
 	}
 	if t.direction == mergeCommit {
-		if err := t.inherit(b, target, &refs); err != nil {
+		if err := t.inherit(b, &into, target, &refs); err != nil {
 			return t.failed(err)
 		}
 	}
@@ -154,7 +154,7 @@ func (t *merged) failed(err error) error {
 }
 
 // inherit gives an image the content of t.from.
-func (t *merged) inherit(b *pebble.Batch, target *Image, refs *refChanges) error {
+func (t *merged) inherit(b *pebble.Batch, into *Point, target *Image, refs *refChanges) error {
 	_, from, err := getPoint(b, t.from)
 	if err != nil {
 		return err
@@ -164,11 +164,14 @@ func (t *merged) inherit(b *pebble.Batch, target *Image, refs *refChanges) error
 		return from.lacks(t.disk)
 	}
 	target.Size, target.Root, target.Checkpoint = top.Size, top.Root, top.Checkpoint
-	list, err := t.list(b, t.from)
+	if err := t.dropFiles(b, into, refs); err != nil {
+		return err
+	}
+	list, err := t.list(b, t.from, t.disk)
 	if err != nil {
 		return err
 	}
-	old, err := t.list(b, t.into)
+	old, err := t.list(b, t.into, t.disk)
 	if err != nil {
 		return err
 	}
@@ -178,12 +181,32 @@ func (t *merged) inherit(b *pebble.Batch, target *Image, refs *refChanges) error
 	return errors.Join(refs.list(list, 1), refs.list(old, -1), b.Set(imageKey(t.into, t.disk), list, nil))
 }
 
-func (t *merged) list(r pebble.Reader, id string) ([]byte, error) {
-	list, err := get(r, imageKey(id, t.disk))
+func (t *merged) list(r pebble.Reader, id, part string) ([]byte, error) {
+	list, err := get(r, imageKey(id, part))
 	if err != nil {
-		return nil, missing(err, "image of disk %s at point %s", t.disk, id)
+		return nil, missing(err, "image of %s at point %s", partName(part), id)
 	}
 	return list, nil
+}
+
+// dropFiles takes the files out of a point that were understood as the disk,
+// whose image goes or becomes another.
+func (t *merged) dropFiles(b *pebble.Batch, p *Point, refs *refChanges) error {
+	if mutant.On("catalog/merge-keeps-files") {
+		return nil
+	}
+	for _, name := range p.filesOf(t.disk) {
+		key := FileKey(name)
+		list, err := t.list(b, p.ID, key)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(refs.list(list, -1), b.Delete(imageKey(p.ID, key), nil)); err != nil {
+			return err
+		}
+	}
+	p.Files = slices.DeleteFunc(p.Files, func(f FileImage) bool { return f.Disk == t.disk })
+	return nil
 }
 
 // take deletes one image, and its point if that has no other.
@@ -203,15 +226,16 @@ func (t *merged) take(b *pebble.Batch, id string, target *Image, ch *change, ref
 			target.Mode = Full
 		}
 	}
-	list, err := t.list(b, id)
+	list, err := t.list(b, id, t.disk)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(refs.list(list, -1), b.Delete(imageKey(id, t.disk), nil)); err != nil {
+	err = errors.Join(refs.list(list, -1), b.Delete(imageKey(id, t.disk), nil), t.dropFiles(b, &p, refs))
+	if err != nil {
 		return err
 	}
 	p.Images = slices.DeleteFunc(p.Images, func(im Image) bool { return im.Disk == t.disk })
-	if len(p.Images) > 0 {
+	if len(p.Images)+len(p.Files) > 0 {
 		return putPoint(b, &p)
 	}
 	if at.trashed {

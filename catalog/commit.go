@@ -54,7 +54,7 @@ func (c *Catalog) commitPoint(n *NewPoint) (Point, error) {
 	}
 	t := newTransaction(n)
 	t.point.Time = c.now()
-	if err := c.number(t, n.Images); err != nil {
+	if err := c.number(t, n); err != nil {
 		return Point{}, err
 	}
 	if err := c.write(t.records); err != nil {
@@ -68,12 +68,12 @@ func (c *Catalog) commitPoint(n *NewPoint) (Point, error) {
 }
 
 // number gives t its chunk numbers and roots.
-func (c *Catalog) number(t *transaction, images []NewImage) error {
+func (c *Catalog) number(t *transaction, p *NewPoint) error {
 	n, err := newNumberer(c.db, c.commit.app.mark.next)
 	if err != nil {
 		return err
 	}
-	err = t.resolve(images, n, c.o.RootHash)
+	err = t.resolve(p, n, c.o.RootHash)
 	return errors.Join(err, n.it.Close())
 }
 

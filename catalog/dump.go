@@ -84,6 +84,14 @@ func (d *dumper) point(p *Point) error {
 			return err
 		}
 	}
+	for i := range p.Files {
+		f := &p.Files[i]
+		fmt.Fprintf(d.w, "  file %q size %d modified %s disk %q root %x written %d new %d stored %d\n",
+			f.Name, f.Size, dumpTime(f.Modified), f.Disk, f.Root, f.WrittenBytes, f.NewBytes, f.StoredBytes)
+		if err := d.list(p.ID, FileKey(f.Name)); err != nil {
+			return err
+		}
+	}
 	for _, f := range p.Blobs {
 		fmt.Fprintf(d.w, "  blob %s size %d hash %x\n", f.Name, f.Size, f.Hash)
 		b, err := get(d.r, blobKey(p.ID, f.Name))
@@ -97,7 +105,7 @@ func (d *dumper) point(p *Point) error {
 
 // list writes a chunk list, runs as first+count and zeros as 0+count.
 func (d *dumper) list(id, disk string) error {
-	what := fmt.Sprintf("disk %s at point %s", disk, id)
+	what := fmt.Sprintf("%s at point %s", partName(disk), id)
 	b, err := get(d.r, imageKey(id, disk))
 	if err != nil {
 		return missing(err, "%s", what)

@@ -11,6 +11,12 @@ const (
 	// MaxDisks bounds a point to what a VM can have: 256 virtio-scsi targets.
 	MaxDisks = 256
 
+	// MaxFiles, MaxFileName (bytes) and MaxFileDepth are for images and what
+	// describes them, not for file trees: a point's record holds them all.
+	MaxFiles     = 1024
+	MaxFileName  = 255
+	MaxFileDepth = 8
+
 	// MaxBlobs, MaxBlobBytes and MaxPointBlobBytes are for configuration files
 	// (a domain XML is about 10 KiB, an NVRAM image 540 KiB), not for data.
 	MaxBlobs          = 256
@@ -50,6 +56,9 @@ const (
 
 	// maxName is the longest name ids.IsName accepts.
 	maxName = 128
+
+	// maxPart is the longest name an image's entry can have, a file's.
+	maxPart = 1 + MaxFileName
 
 	// maxChunkNo leaves a list of chunk numbers at 8 bytes each at worst; at
 	// a thousand new chunks a second it lasts 8900 years.

@@ -17,7 +17,7 @@ type MergeRequest struct {
 type MergeResult struct {
 	Point  Point    // Into, as it is now
 	Gone   []string // points whose image of the disk is gone, oldest first
-	Points []string // those of them that had no other image and are removed
+	Points []string // those of them that had nothing else and are removed
 }
 
 // Merge makes one image of a line of images of a disk, durably and at once.
@@ -26,8 +26,10 @@ type MergeResult struct {
 // images after it up to and including From go; what descends from them descends
 // from Into. If From is an ancestor (pull), the images from From up to the one
 // before Into go, and Into, whose content stays, gets From's parent, or becomes
-// full if there is none. Either way Into's counters become the sums. A point
-// whose last image goes is removed.
+// full if there is none. Either way Into's counters become the sums. A file that
+// was understood as the disk goes with the image it became, and at a commit from
+// Into too, whose image is another then. A point is removed with the last image
+// or file it has.
 //
 // Nobody may have the images open that go, or Into's at a commit. Images that
 // are not in one line, or in the trash, fail with ErrInvalid; points that lose
@@ -64,7 +66,7 @@ func (c *Catalog) merge(m *MergeRequest) (r MergeResult, err error) {
 	}
 	for i := range gone {
 		t.gone = append(t.gone, gone[i].ID)
-		if len(gone[i].Images) == 1 {
+		if len(gone[i].Images) == 1 && len(gone[i].filesOf(m.Disk)) == len(gone[i].Files) {
 			r.Points = append(r.Points, gone[i].ID)
 		}
 	}

@@ -41,7 +41,7 @@ func (n *numberer) image(im *NewImage) ([]ChunkNo, []dedup.Hash, error) {
 			hashes[i], err = n.known(ref.No, chunkLength(im.Size, i))
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("disk %s, chunk %d: %w", im.Disk, i, err)
+			return nil, nil, fmt.Errorf("%s, chunk %d: %w", partName(im.Disk), i, err)
 		}
 	}
 	return list, hashes, nil

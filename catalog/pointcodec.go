@@ -13,7 +13,7 @@ const (
 )
 
 // appendPoint encodes a point: id, VM, commit time, start (Unix milliseconds),
-// labels sorted by key, images, blobs.
+// labels sorted by key, files and images, blobs.
 func appendPoint(b []byte, p *Point) []byte {
 	b = appendString(b, p.ID)
 	b = appendString(b, p.VM)
@@ -24,9 +24,10 @@ func appendPoint(b []byte, p *Point) []byte {
 		b = appendString(b, k)
 		b = appendString(b, p.Labels[k])
 	}
-	b = binary.AppendUvarint(b, uint64(len(p.Images)))
-	for i := range p.Images {
-		b = appendImage(b, &p.Images[i])
+	entries := p.entries()
+	b = binary.AppendUvarint(b, uint64(len(entries)))
+	for i := range entries {
+		b = appendImage(b, &entries[i])
 	}
 	b = binary.AppendUvarint(b, uint64(len(p.Blobs)))
 	for _, f := range p.Blobs {
@@ -69,8 +70,16 @@ func (d *decoder) point() Point {
 			p.Labels[k] = d.string(MaxLabelBytes)
 		}
 	}
-	for range d.size(MaxDisks) {
-		p.Images = append(p.Images, d.image())
+	for range d.size(MaxDisks + MaxFiles) {
+		if d.bad {
+			break
+		}
+		if p.addEntry(d.image()) != nil {
+			d.fail()
+		}
+	}
+	if len(p.Images) > MaxDisks || len(p.Files) > MaxFiles {
+		d.fail()
 	}
 	for range d.size(MaxBlobs) {
 		p.Blobs = append(p.Blobs, BlobInfo{Name: d.string(maxName), Size: int64(d.size(MaxBlobBytes)), Hash: d.hash()})
@@ -79,7 +88,7 @@ func (d *decoder) point() Point {
 }
 
 func (d *decoder) image() Image {
-	im := Image{Disk: d.string(maxName), Size: int64(d.size(MaxDiskSize)), Mode: d.mode()}
+	im := Image{Disk: d.string(maxPart), Size: int64(d.size(MaxDiskSize)), Mode: d.mode()}
 	im.Parent = d.string(maxName)
 	im.Root = d.hash()
 	im.Checkpoint = d.string(maxName)

@@ -103,8 +103,9 @@ func (c *Catalog) Blob(pointID, name string) ([]byte, error) {
 	return b, nil
 }
 
-// ChunkList returns the numbers of all chunks of an image, in disk order, until
-// its point is forgotten. The caller may keep and change it.
+// ChunkList returns the numbers of all chunks of an image, or of a file by its
+// FileKey, in disk order, until its point is forgotten. The caller may keep and
+// change it.
 func (c *Catalog) ChunkList(pointID, disk string) ([]ChunkNo, error) {
 	if err := c.enter(); err != nil {
 		return nil, err
@@ -115,12 +116,12 @@ func (c *Catalog) ChunkList(pointID, disk string) ([]ChunkNo, error) {
 		return nil, c.noImage(pointID, disk)
 	}
 	if err != nil {
-		return nil, missing(err, "image of disk %s at point %s", disk, pointID)
+		return nil, missing(err, "image of %s at point %s", partName(disk), pointID)
 	}
 	defer closer.Close()
 	list, err := decodeChunkList(v)
 	if err != nil {
-		return nil, damaged(fmt.Sprintf("disk %s at point %s", disk, pointID), err)
+		return nil, damaged(fmt.Sprintf("%s at point %s", partName(disk), pointID), err)
 	}
 	return list, nil
 }
@@ -137,10 +138,16 @@ func (c *Catalog) noImage(pointID, disk string) error {
 }
 
 func (p *Point) lacks(disk string) error {
+	if _, file := IsFileKey(disk); file {
+		return fmt.Errorf("%s of VM %s at point %s %w: the point has %d files", partName(disk), p.VM, p.ID, ErrNotFound, len(p.Files))
+	}
 	return fmt.Errorf("disk %s of VM %s at point %s %w: the point has %s", disk, p.VM, p.ID, ErrNotFound, p.diskNames())
 }
 
 func (p *Point) diskNames() string {
+	if len(p.Images) == 0 {
+		return "none"
+	}
 	names := make([]string, len(p.Images))
 	for i, im := range p.Images {
 		names[i] = im.Disk

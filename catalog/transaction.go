@@ -13,13 +13,13 @@ import (
 // transaction is a point with everything that is recorded beside it.
 type transaction struct {
 	point Point
-	lists [][]ChunkNo // of point.Images
+	lists [][]ChunkNo // of point.Files, then of point.Images
 	first ChunkNo     // number of chunks[0]
 	news  []*Chunk
 	blobs []Blob // of point.Blobs
 }
 
-// newTransaction sorts what n brings; images get their roots from resolve.
+// newTransaction sorts what n brings; images and files get their roots from resolve.
 func newTransaction(n *NewPoint) *transaction {
 	t := &transaction{point: Point{ID: n.ID, VM: n.VM, Start: n.Start.UTC().Truncate(time.Millisecond), Labels: n.Labels,
 		Attributes: Attributes{Manual: n.Manual}}}
@@ -31,9 +31,13 @@ func newTransaction(n *NewPoint) *transaction {
 }
 
 // resolve numbers the chunks of every image and computes the roots.
-func (t *transaction) resolve(images []NewImage, n *numberer, root func(int64, []dedup.Hash) dedup.Hash) error {
+func (t *transaction) resolve(p *NewPoint, n *numberer, root func(int64, []dedup.Hash) dedup.Hash) error {
 	t.first = n.next
-	order := slices.SortedFunc(slices.Values(images), func(a, b NewImage) int { return strings.Compare(a.Disk, b.Disk) })
+	order := slices.Clone(p.Images)
+	for i := range p.Files {
+		order = append(order, NewImage{p.Files[i].entry(), p.Files[i].Chunks})
+	}
+	slices.SortFunc(order, func(a, b NewImage) int { return strings.Compare(a.Disk, b.Disk) })
 	for i := range order {
 		im := &order[i]
 		list, hashes, err := n.image(im)
@@ -41,7 +45,9 @@ func (t *transaction) resolve(images []NewImage, n *numberer, root func(int64, [
 			return err
 		}
 		im.Root = root(im.Size, hashes)
-		t.point.Images = append(t.point.Images, im.Image)
+		if err := t.point.addEntry(im.Image); err != nil {
+			return err
+		}
 		t.lists = append(t.lists, list)
 	}
 	t.news = n.news
@@ -59,8 +65,9 @@ func (t *transaction) records(visit visitor) error {
 			return err
 		}
 	}
+	parts := t.point.parts()
 	for i, list := range t.lists {
-		b = t.appendPart(b[:0], t.point.Images[i].Disk)
+		b = t.appendPart(b[:0], parts[i])
 		b = appendChunkList(b, list)
 		if err := visit(recImage, b); err != nil {
 			return err

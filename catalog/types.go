@@ -69,10 +69,6 @@ type FileImage struct {
 	StoredBytes  int64 `json:"stored_bytes"`  // what they took in packs
 }
 
-// FileKey names a file where a disk can be named too: in ChunkList, Affected
-// and volume.OpenImage. No disk's name begins like that.
-func FileKey(name string) string { return "/" + name }
-
 // Blob is an opaque file kept with a point, such as a domain XML.
 type Blob struct {
 	Name string

@@ -22,8 +22,11 @@ func (p *NewPoint) check() error {
 		return invalid("point id %q: want 16 characters as made by ids.New", p.ID)
 	case !ids.IsName(p.VM):
 		return invalid("VM name %q: use %s", p.VM, nameShape)
-	case len(p.Images) == 0 || len(p.Images) > MaxDisks:
-		return invalid("point %s of VM %s has %d disks; it may have 1 to %d", p.ID, p.VM, len(p.Images), MaxDisks)
+	case len(p.Images) > MaxDisks || len(p.Files) > MaxFiles:
+		return invalid("point %s of VM %s has %d disks and %d files; it may have %d and %d",
+			p.ID, p.VM, len(p.Images), len(p.Files), MaxDisks, MaxFiles)
+	case len(p.Images)+len(p.Files) == 0:
+		return invalid("point %s of VM %s has neither a disk nor a file", p.ID, p.VM)
 	}
 	if err := CheckLabels(p.Labels); err != nil {
 		return err
@@ -42,7 +45,41 @@ func (p *NewPoint) check() error {
 			return fmt.Errorf("VM %s, disk %q: %w", p.VM, im.Disk, err)
 		}
 	}
+	return p.checkFiles(seen)
+}
+
+// checkFiles checks the files of a point with these disks.
+func (p *NewPoint) checkFiles(disks map[string]bool) error {
+	seen := map[string]bool{}
+	for i := range p.Files {
+		f := &p.Files[i]
+		if seen[f.Name] {
+			return invalid("VM %s has file %q twice", p.VM, f.Name)
+		}
+		seen[f.Name] = true
+		if f.Disk != "" && !disks[f.Disk] {
+			return invalid("VM %s, file %q: it was understood as disk %q, which the point has not", p.VM, f.Name, f.Disk)
+		}
+		if err := f.check(); err != nil {
+			return fmt.Errorf("VM %s, file %q: %w", p.VM, f.Name, err)
+		}
+	}
 	return nil
+}
+
+func (f *NewFile) check() error {
+	if err := CheckFileName(f.Name); err != nil {
+		return err
+	}
+	switch {
+	case f.Size < 0 || f.Size > MaxDiskSize:
+		return invalid("size %d: it may be 0 to 1 PiB", f.Size)
+	case unixMilli(f.Modified) > maxTime:
+		return invalid("modified in the year %d", f.Modified.Year())
+	case min(f.WrittenBytes, f.NewBytes, f.StoredBytes) < 0:
+		return invalid("a byte count is negative")
+	}
+	return checkRefs(f.Size, f.Chunks)
 }
 
 // CheckLabels tells whether labels may be kept with a point: at most MaxLabels,
@@ -102,21 +139,23 @@ func (im *NewImage) check() error {
 		return invalid("checkpoint name %q: use %s", im.Checkpoint, nameShape)
 	case min(im.WrittenBytes, im.ZeroedBytes, im.NewBytes, im.StoredBytes) < 0:
 		return invalid("a byte count is negative")
-	case int64(len(im.Chunks)) != chunkCount(im.Size):
-		return invalid("%d chunks for %d bytes, which take %d", len(im.Chunks), im.Size, chunkCount(im.Size))
 	}
-	return im.checkChunks()
+	return checkRefs(im.Size, im.Chunks)
 }
 
-func (im *NewImage) checkChunks() error {
-	for i, ref := range im.Chunks {
+// checkRefs tells whether chunks can be those of size bytes.
+func checkRefs(size int64, chunks []ChunkRef) error {
+	if int64(len(chunks)) != chunkCount(size) {
+		return invalid("%d chunks for %d bytes, which take %d", len(chunks), size, chunkCount(size))
+	}
+	for i, ref := range chunks {
 		if ref.New == nil {
 			if ref.No > maxChunkNo {
 				return invalid("chunk %d: number %d is impossible", i, ref.No)
 			}
 			continue
 		}
-		if want := chunkLength(im.Size, i); ref.New.Length != want {
+		if want := chunkLength(size, i); ref.New.Length != want {
 			return invalid("chunk %d covers %d bytes, it must cover %d", i, ref.New.Length, want)
 		}
 		if err := checkChunk(ref.New); err != nil {

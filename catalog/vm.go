@@ -11,8 +11,8 @@ import (
 type VM struct {
 	Name         string
 	Points       int
-	Images       int
-	LogicalBytes int64     // sizes of all images
+	Images       int       // of disks; files are not counted
+	LogicalBytes int64     // sizes of all images, and of the files not understood as one
 	Latest       string    // id of the newest point
 	LatestTime   time.Time // its commit time
 	Disks        []VMDisk  // sorted by name: every disk some point has
@@ -39,6 +39,11 @@ func (v *VM) add(p *Point) {
 	v.Points++
 	v.Images += len(p.Images)
 	v.Latest, v.LatestTime = p.ID, p.Time
+	for i := range p.Files {
+		if p.Files[i].Disk == "" {
+			v.LogicalBytes = addCapped(v.LogicalBytes, p.Files[i].Size)
+		}
+	}
 	for _, im := range p.Images {
 		v.LogicalBytes += im.Size
 		d := VMDisk{Disk: im.Disk, Size: im.Size, Point: p.ID, Time: p.Time}

@@ -83,19 +83,27 @@ func (e *Engine) packsOf(ctx context.Context, r *VerifyRequest) (packs []dedup.P
 	return packs, skipped, err
 }
 
-// packsUsed are the packs that the images of a reference lead to.
+// packsUsed are the packs that the images of a reference lead to, and the files
+// of one that names no disk.
 func (e *Engine) packsUsed(ctx context.Context, text string) (map[uint64]bool, error) {
 	p, ref, err := e.resolve(text)
 	if err != nil {
 		return nil, err
 	}
 	set := map[uint64]bool{}
+	var parts []string
 	for _, im := range p.Images {
-		if ref.Disk != "" && im.Disk != ref.Disk {
-			continue
+		if ref.Disk == "" || im.Disk == ref.Disk {
+			parts = append(parts, im.Disk)
 		}
-		err := e.eachRun(ctx, p.ID, im.Disk, func(r catalog.Run) { set[r.Addr.Pack()] = true })
-		if err != nil {
+	}
+	for _, f := range p.Files {
+		if ref.Disk == "" {
+			parts = append(parts, catalog.FileKey(f.Name))
+		}
+	}
+	for _, part := range parts {
+		if err := e.eachRun(ctx, p.ID, part, func(r catalog.Run) { set[r.Addr.Pack()] = true }); err != nil {
 			return nil, err
 		}
 	}
