@@ -1,0 +1,2 @@
+// Package sftp serves files over SSH's sftp subsystem.
+package sftp
