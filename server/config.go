@@ -17,6 +17,7 @@ type Config struct {
 	Data         string         `key:"data"`
 	DrainTimeout units.Duration `key:"drain-timeout"`
 	NBD          NBDConfig      `key:"nbd"`
+	SFTP         SFTPConfig     `key:"sftp"`
 	API          APIConfig      `key:"api"`
 	HTTP         HTTPConfig     `key:"http"`
 	Store        StoreConfig    `key:"store"`
@@ -110,6 +111,12 @@ func NewConfig() Config {
 			BufferMemory:     256 * units.MiB,
 			HandshakeTimeout: units.Duration(nbdHandshakeDefault),
 			StallTimeout:     units.Duration(nbdStallDefault),
+		},
+		SFTP: SFTPConfig{
+			Listen:       None,
+			Limits:       SFTPLimits{Connections: 256, ConnectionsPerAddress: 64, ConnectionsPerUser: 32, Handles: 256},
+			LoginTimeout: units.Duration(sftpLoginDefault),
+			IdleTimeout:  units.Duration(sftpIdleDefault),
 		},
 		API:  APIConfig{Socket: "api.sock"},
 		HTTP: HTTPConfig{Listen: "127.0.0.1:9180"},

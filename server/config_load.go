@@ -217,7 +217,7 @@ func yamlScalar(s setting) string {
 		return `""`
 	}
 	switch v := s.value.Interface().(type) {
-	case bool, int, float64, Limit, LabelKeep:
+	case bool, int, float64, Limit, LabelKeep, TextList, SFTPUsers:
 		return fmt.Sprint(v)
 	}
 	return strings.TrimSpace(string(text))

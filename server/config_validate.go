@@ -29,6 +29,7 @@ func (c *Config) Validate() error {
 	}
 	p.duration("drain-timeout", c.DrainTimeout, time.Second, time.Hour)
 	c.validateNBD(&p)
+	c.validateSFTP(&p)
 	c.validateHTTP(&p)
 	c.validateStore(&p)
 	c.validateBackup(&p)

@@ -24,6 +24,32 @@ const (
 	bufferMemoryMin = 64 * units.MiB
 	bufferMemoryMax = units.TiB
 
+	// sftpLoginDefault is a person's time to type a password, and a slow
+	// machine's to compute a key; OpenSSH gives two minutes.
+	sftpLoginDefault = 30 * time.Second
+	// sftpIdleDefault ends mounts that somebody forgot; clients that are alive
+	// answer keepalives, but do nothing.
+	sftpIdleDefault = 24 * time.Hour
+	// sftpConnectionsMax and sftpHandlesMax are beyond what a process's file and
+	// memory limits make sense of.
+	sftpConnectionsMax = 65536
+	sftpHandlesMax     = 65536
+	// sftpUsersMax, sftpKeysMax (of a user) and sftpPatternsMax (of a user) bound
+	// what a login looks through.
+	sftpUsersMax    = 10_000
+	sftpKeysMax     = 64
+	sftpPatternsMax = 1000
+	// keyLineMax is an RSA key of 16384 bits in base64, and its comment.
+	keyLineMax = 8 << 10
+	// rsaBitsMin is what OpenSSH's RequiredRSASize may be lowered to nowhere.
+	rsaBitsMin = 2048
+	// bcryptCostMin is what a graphics card takes a second for a few thousand
+	// guesses of; bcryptCostMax takes this server ten seconds a login.
+	bcryptCostMin = 10
+	bcryptCostMax = 16
+	// jobLoginMax is many times what is kept of a job's login.
+	jobLoginMax = 64 << 10
+
 	// cacheMin is below what Pebble works with sensibly.
 	cacheMin = 8 * units.MiB
 	cacheMax = units.TiB
