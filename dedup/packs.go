@@ -13,6 +13,7 @@ type PackInfo struct {
 	ID            tier.ID
 	Slots, Frames int
 	Bytes         int64     // of the file; of an open pack so far
+	LaterBytes    int64     // of its frames whose compression was not tried, headers included
 	Open          bool      // without a footer: growing, or given up after a failed fdatasync
 	Verified      time.Time // when everything in it was last found good; zero: never
 	Damaged       int       // blocks known to be damaged

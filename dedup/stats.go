@@ -71,6 +71,11 @@ type Stats struct {
 	PacksCompacted uint64
 	PendingRemoval int // files out of use that wait for their grace or their readers
 
+	LaterBytes    int64  // of frames whose compression was not tried, in open packs and others
+	Compressions  uint64 // packs whose frames were compressed later
+	CompressedIn  uint64 // of their files before
+	CompressedOut uint64 // and after
+
 	PacksVerified  uint64 // verifications
 	VerifiedBytes  uint64 // read by them
 	PacksRepaired  uint64 // written anew by RepairPack

@@ -12,7 +12,8 @@ import (
 // that session depends on. It is safe for concurrent use, except that nobody
 // may be in another method when Close is called.
 type Writer struct {
-	s *Store
+	s     *Store
+	later bool // new frames are stored as they are, see NewLaterWriter
 
 	lanesMu sync.Mutex
 	lanes   []*lane
@@ -38,6 +39,16 @@ type lane struct {
 func (s *Store) NewWriter() *Writer {
 	s.writers.Add(1)
 	return &Writer{s: s, deps: make(map[*openPack]int)}
+}
+
+// NewLaterWriter returns a writer like [Store.NewWriter] that does not spend its
+// clients' time on compressing: new blocks are stored as they are, and
+// [Store.CompressPack] makes good for it once their pack is sealed. It
+// compresses all the same while the tier has little space left.
+func (s *Store) NewLaterWriter() *Writer {
+	w := s.NewWriter()
+	w.later = true
+	return w
 }
 
 // Close gives the writer's packs back. It does not sync.

@@ -10,6 +10,8 @@ const (
 	Verify Kind = "verify"
 	Scrub  Kind = "scrub" // the part of a rolling verification that was due
 	Prune  Kind = "prune"
+	// Compress is of data that was stored without compressing it.
+	Compress Kind = "compress"
 )
 
 // Trigger is why a job began.
@@ -36,7 +38,8 @@ type Job struct {
 	Err         error         // of a job that ended; context.Canceled when it was cancelled
 	// The result of the kind; of a failed job what was done until then. While
 	// a job runs, what is known so far.
-	GC     *CollectResult
-	Verify *VerifyResult
-	Prune  *PruneResult
+	GC       *CollectResult
+	Verify   *VerifyResult
+	Prune    *PruneResult
+	Compress *CompressResult
 }

@@ -4,10 +4,11 @@ import "time"
 
 // Stats is what was done since the engine was made, and the present.
 type Stats struct {
-	GC     GCStats
-	Verify VerifyStats
-	Prune  PruneStats
-	Trash  TrashStats
+	GC       GCStats
+	Verify   VerifyStats
+	Prune    PruneStats
+	Trash    TrashStats
+	Compress CompressStats
 }
 
 // Outcomes counts jobs by how they ended.
@@ -44,6 +45,18 @@ type PruneStats struct {
 	Pruned, Evicted, Purged uint64    // points removed by rules, by chain limits, from the trash
 	Deleted, Undeleted      uint64    // on request
 	ChainFulls              uint64    // fulls that a policy or damage asked for in mode auto
+}
+
+// CompressStats counts runs of compressing later; what is waiting is in dedup's
+// Stats.
+type CompressStats struct {
+	Outcomes
+	Running       bool
+	LastRun       time.Time // when the last one ended; zero: none
+	LastTook      time.Duration
+	Packs         uint64 // written anew
+	Skipped       uint64 // left alone, by all runs: something in them is damaged
+	Before, After int64  // bytes of their files
 }
 
 // TrashStats is the trash as of the last look.
