@@ -21,8 +21,11 @@ const (
 	fxpClose    = 4
 	fxpRead     = 5
 	fxpWrite    = 6
+	fxpLstat    = 7
 	fxpFstat    = 8
 	fxpFsetstat = 10
+	fxpMkdir    = 14
+	fxpRename   = 18
 	fxpReadlink = 19
 	fxpSymlink  = 20
 	fxpExtended = 200
