@@ -17,8 +17,8 @@ var layers = [][]string{
 	{"cmd/strongroom"},
 	{"server"},
 	{"metrics"},
-	{"maintenance"},
-	{"nbd", "volume", "internal/offline"},
+	{"maintenance", "files"},
+	{"nbd", "sftp", "volume", "internal/offline"},
 	{"catalog"},
 	{"dedup"},
 	{"tier"},
@@ -31,7 +31,9 @@ var layers = [][]string{
 var only = map[string][]string{
 	"internal/offline": {"catalog", "dedup", "tier", "internal"},
 	"nbd":              {"internal"}, // a protocol server knows nothing of backups
-	"server/api":       {},           // a contract and its client
+	"sftp":             {"internal"},
+	"files":            {"sftp", "volume", "catalog", "dedup", "tier", "internal"},
+	"server/api":       {}, // a contract and its client
 	"internal":         {"internal"},
 	"etc":              {},
 }
@@ -149,6 +151,14 @@ func TestProblem(t *testing.T) {
 		{"nbd", "internal/offline", false},
 		{"nbd", "volume", false},
 		{"volume", "nbd", false},
+		{"server", "files", true},
+		{"files", "sftp", true},
+		{"files", "volume", true},
+		{"files", "nbd", false},
+		{"files", "maintenance", false},
+		{"volume", "files", false},
+		{"sftp", "files", false},
+		{"sftp", "volume", false},
 		{"nbd", "tier", false},
 		{"dedup", "catalog", false},
 		{"tier", "dedup", false},

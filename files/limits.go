@@ -1,0 +1,60 @@
+package files
+
+import "time"
+
+// Every bound of this package, with its reason.
+const (
+	// maxComponent and maxName are what Linux file systems allow a component, for
+	// a whole name: names come back out over mounts.
+	maxComponent = 255
+	maxName      = 255
+	// maxDepth is more folders than a backup tool makes.
+	maxDepth = 8
+	// maxFiles bounds a session's names; each is a node in memory and a journal on disk.
+	maxFiles = 4096
+	// maxDirs bounds the empty folders remembered for a session.
+	maxDirs = 1024
+	// maxUserFolders bounds the folders of VMs that standing users have begun.
+	maxUserFolders = 4096
+	// maxFileSize is what a volume takes.
+	maxFileSize = 1 << 50
+	// maxManifest bounds manifest.json, which is read whole.
+	maxManifest = 1 << 20
+
+	// pieceSize is what is handed to the volume at once: big enough that its fixed
+	// costs vanish, and 16 blocks keep a core busy for a few milliseconds.
+	pieceSize = 1 << 20
+	// maxPieces bounds what all files together may gather: 64 MiB.
+	maxPieces = 64
+	// openPieces is how many places of a file may gather at a time: a stream of
+	// data, tables beside it, and requests that overtake each other.
+	openPieces = 8
+	// flyingPieces is how many pieces of a file may wait to be stored before its
+	// writers wait: enough for all cores, little enough that a slow disk is felt.
+	flyingPieces = 8
+	// idleFlush is when a piece nobody adds to is stored; agedFlush when one is
+	// stored though somebody does.
+	idleFlush = 100 * time.Millisecond
+	agedFlush = time.Second
+
+	// importPiece is how much decoded data an import writes at once.
+	importPiece = 1 << 20
+
+	// aheadPiece and aheadPieces are how a sequential reader is read ahead for;
+	// maxAhead bounds it for all readers together: 64 MiB.
+	aheadPiece  = 512 << 10
+	aheadPieces = 6
+	maxAhead    = 128
+	// aheadWorkers is how many pieces are decoded at a time for one reader.
+	aheadWorkers = 3
+
+	// viewCacheBytes bounds the tables of virtual qcow2 files that nobody has
+	// open: those of some 100 TiB of dense disks take it all.
+	viewCacheBytes = 256 << 20
+	// maxSizes bounds the sizes of virtual files remembered, 200 bytes each.
+	maxSizes = 1 << 16
+	// maxChain is how far a chain is followed: ten times what a policy makes.
+	maxChain = 1000
+	// maxListing bounds the points listed of one VM at a time.
+	maxListing = 1000
+)
