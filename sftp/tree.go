@@ -6,41 +6,62 @@ import (
 	"time"
 )
 
-// Tree is what one login sees. Names are absolute and clean: "/", "/a/b". Errors
-// are told apart with errors.Is (fs.ErrNotExist, fs.ErrExist, fs.ErrPermission,
-// fs.ErrInvalid, ENOSPC, EDQUOT, EROFS, ENOTEMPTY, EISDIR, ENOTDIR,
-// errors.ErrUnsupported); their text goes to the client.
+// Tree is what one session sees. Its methods are called one after the other, by
+// the goroutine of the session; trees of other connections are used meanwhile.
+//
+// Names are absolute and clean: "/", "/a/b", every component 1 to 255 bytes of
+// UTF-8 without control characters and neither "." nor "..".
+//
+// Errors are told apart with errors.Is; their text goes to the client:
+//
+//	fs.ErrNotExist, ENOTDIR    no such file
+//	fs.ErrPermission, EROFS    permission denied
+//	errors.ErrUnsupported      operation unsupported
+//	io.EOF                     end of file
+//	everything else            failure
+//
+// A missing fs.ErrExist, ENOTEMPTY or ENOSPC in that list is not a slip: version
+// 3 of the protocol has no codes for them, the text tells them apart.
 type Tree interface {
 	Stat(name string) (Attr, error)
+	// Open opens a file; mode matters only when it makes one. The file a
+	// successful Open with Create made is there for the next call.
 	Open(name string, f OpenFlags, mode fs.FileMode) (File, error)
-	// ReadDir returns up to n entries with names above after, sorted by name.
+	// ReadDir returns up to n entries with names above after, sorted by name;
+	// none means that there are no more.
 	ReadDir(name, after string, n int) ([]Entry, error)
 	Mkdir(name string, mode fs.FileMode) error
 	Remove(name string) error // a file
 	Rmdir(name string) error
+	// Rename fails with fs.ErrExist when to is there and replace is not set.
 	Rename(from, to string, replace bool) error
+	// Link gives the file from the second name to.
 	Link(from, to string) error
 	SetAttr(name string, c Changes) error
 	StatFS(name string) (FSInfo, error)
-	// Close ends the connection's use of the tree; every File was closed before.
+	// Close ends the session's use of the tree; every File was closed before.
 	Close() error
 }
 
 // File is an open file. What one method has answered, later calls see, through
-// any handle.
+// any handle. Methods are called one after the other. ReadAt and WriteAt must
+// not keep their argument.
 type File interface {
 	io.ReaderAt
+	// WriteAt of a file opened with Append adds to its end, wherever off is.
 	io.WriterAt
 	Stat() (Attr, error)
 	SetAttr(Changes) error
-	Sync() error // returns when the file, its name included, survives a power cut
+	// Sync returns when the file, its name included, survives a power cut.
+	Sync() error
 	Close() error
 }
 
-// OpenFlags say what a file is opened for.
+// OpenFlags say what a file is opened for. Exclusive comes only with Create.
 type OpenFlags struct{ Read, Write, Append, Create, Truncate, Exclusive bool }
 
-// Attr describes a file or folder; Size is in bytes.
+// Attr describes a file or folder; Size is in bytes. Of Mode, the permissions
+// and fs.ModeDir count.
 type Attr struct {
 	Mode                fs.FileMode
 	Size                int64
@@ -49,7 +70,8 @@ type Attr struct {
 	ID                  uint64
 }
 
-// Changes are attributes to set; nil ones stay.
+// Changes are attributes to set; nil ones stay. Size is never negative, Mode has
+// permissions only.
 type Changes struct {
 	Size    *int64
 	Mode    *fs.FileMode
@@ -62,7 +84,7 @@ type Entry struct {
 	Attr Attr
 }
 
-// FSInfo is the space of a tree, in bytes.
+// FSInfo is the space of a tree; Total, Free and Avail are bytes.
 type FSInfo struct {
 	BlockSize          uint64
 	Total, Free, Avail uint64
