@@ -31,6 +31,9 @@ func (s *Server) startBackup(r api.BackupRequest) (api.Backup, error) {
 		}
 		ttl = time.Duration(r.TTLSeconds) * time.Second
 	}
+	if r.SFTP && !s.config.SFTPOn() {
+		return api.Backup{}, errSFTPOff
+	}
 	if err := s.checkSpace(); err != nil {
 		return api.Backup{}, err
 	}

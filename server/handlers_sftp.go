@@ -6,6 +6,11 @@ import (
 	"github.com/strongroom-backup/strongroom/server/api"
 )
 
+var errSFTPOff = &api.Error{Status: http.StatusConflict, Message: "SFTP is off", Hint: "set sftp.listen in the server's configuration"}
+
 func (s *Server) getSFTPConnections(http.ResponseWriter, *http.Request) (any, error) {
+	if !s.config.SFTPOn() {
+		return nil, errSFTPOff
+	}
 	return []api.SFTPConnection{}, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -26,13 +27,16 @@ func newBackupStart(e *env) *cli.Command {
 		Name:      "start",
 		Usage:     "open a backup of a VM and print where to write its disks",
 		ArgsUsage: "VM",
-		Description: "Each disk becomes an NBD export that only who knows its name can write. Nothing is published\n" +
-			"before \"strongroom backup commit\"; an open backup whose time passes is aborted.\n\n" +
+		Description: "Each disk becomes an NBD export that only who knows its name can write. With --sftp the backup gets\n" +
+			"a login too, for files: an image of a disk is a file DISK.qcow2, DISK.raw or DISK.img, all others are\n" +
+			"kept as they are. Nothing is published before \"strongroom backup commit\"; an open backup whose time\n" +
+			"passes is aborted, and the login ends with it.\n\n" +
 			"In mode auto a disk is incremental when the server has an image of it that is not larger, else\n" +
 			"full. An incremental export shows the parent's content and takes what changed. With --parent or\n" +
 			"--parent-checkpoint the server refuses when its newest image is another one, unless --branch says\n" +
 			"that the VM goes on from that older point.\n\n" +
 			"  strongroom backup start web1 --disk vda=10GiB --disk vdb=2T --checkpoint cp7 --blob domain.xml=web1.xml\n" +
+			"  strongroom backup start web1 --sftp --key job.key\n" +
 			"  strongroom backup start web1 --disk vda=10GiB --branch --parent web1@latest~4 --manual",
 		Flags: clientFlags(
 			&cli.StringSliceFlag{Name: "disk", Usage: "`DISK=SIZE` to back up; may be repeated"},
@@ -49,13 +53,16 @@ func newBackupStart(e *env) *cli.Command {
 			&cli.StringFlag{Name: "ttl", Usage: "`TIME` within which to commit, such as 24h or 2d (default: the server's)"},
 		),
 		Action: func(c *cli.Context) error {
+			keys := &keyFiles{path: c.String("key")}
 			return ask(e, c, 1, 1, func(client *api.Client) (api.Backup, error) {
 				r, err := backupRequest(c)
 				if err != nil {
 					return api.Backup{}, err
 				}
-				return client.StartBackup(c.Context, r)
-			}, showStarted)
+				return startBackup(c.Context, client, r, keys)
+			}, func(w io.Writer, b api.Backup) error {
+				return errors.Join(showStarted(w, b), showLogin(w, b, keys))
+			})
 		},
 	}
 }
@@ -116,6 +123,9 @@ func showStarted(w io.Writer, b api.Backup) error {
 	if err := fields(w, "session", b.Session, "vm", b.VM, "expires", when(b.Expires)); err != nil {
 		return err
 	}
+	if len(b.Disks) == 0 {
+		return nil
+	}
 	t := newTable("DISK", "MODE", "PARENT", ">SIZE", "URI")
 	for _, d := range b.Disks {
 		t.add(d.Disk, d.Mode, dash(d.Parent), units.Human(d.Size), dash(d.URI))
@@ -132,23 +142,32 @@ func showBackup(w io.Writer, b api.Backup) error {
 	if err != nil {
 		return err
 	}
+	if b.SFTP != nil {
+		if err := fields(w, "login", b.SFTP.User+"@"+b.SFTP.Address+":"+b.SFTP.Path); err != nil {
+			return err
+		}
+	}
 	t := newTable("DISK", "MODE", "PARENT", ">SIZE", ">WRITTEN", ">ZEROED", ">NEW", ">STORED", "EXPORT")
 	for _, d := range b.Disks {
 		t.add(d.Disk, d.Mode, dash(d.Parent), units.Human(d.Size), units.Human(d.WrittenBytes), units.Human(d.ZeroedBytes),
 			units.Human(d.NewBytes), units.Human(d.StoredBytes), dash(d.Export))
 	}
-	return t.print(w)
+	return printTables(w, t, backupFileTable(b.Files))
 }
 
 func showBackups(w io.Writer, list []api.Backup) error {
-	t := newTable("SESSION", "VM", "STATE", "STARTED", "EXPIRES", ">DISKS", ">WRITTEN", ">STORED", "POINT")
+	t := newTable("SESSION", "VM", "STATE", "STARTED", "EXPIRES", ">DISKS", ">FILES", ">WRITTEN", ">STORED", "POINT")
 	for _, b := range list {
 		var written, stored int64
+		for _, f := range b.Files {
+			written += f.WrittenBytes
+			stored += f.StoredBytes
+		}
 		for _, d := range b.Disks {
 			written += d.WrittenBytes
 			stored += d.StoredBytes
 		}
-		t.add(b.Session, b.VM, b.State, when(b.Started), when(b.Expires), fmt.Sprint(len(b.Disks)),
+		t.add(b.Session, b.VM, b.State, when(b.Started), when(b.Expires), fmt.Sprint(len(b.Disks)), fmt.Sprint(len(b.Files)),
 			units.Human(written), units.Human(stored), dash(b.Point))
 	}
 	return t.print(w)
@@ -158,7 +177,7 @@ func showReceipt(w io.Writer, r api.Receipt) error {
 	if err := fields(w, "point", r.Point, "vm", r.VM, "time", when(r.Time)); err != nil {
 		return err
 	}
-	return imageTable(r.Images).print(w)
+	return printTables(w, imageTable(r.Images), fileTable(r.Files))
 }
 
 func imageTable(images []api.Image) *table {

@@ -23,6 +23,9 @@ func backupRequest(c *cli.Context) (r api.BackupRequest, err error) {
 		ParentCheckpoint: c.String("parent-checkpoint"), Checkpoint: c.String("checkpoint"),
 		Manual: c.Bool("manual"), Branch: c.Bool("branch"), SFTP: c.Bool("sftp"),
 	}
+	if c.String("key") != "" && !r.SFTP {
+		return r, usagef("--key is for the login that --sftp makes")
+	}
 	if r.Branch && r.Parent == "" {
 		return r, usagef("--branch needs --parent: the point that the VM was set back to")
 	}

@@ -63,6 +63,21 @@ func (t *table) print(w io.Writer) error {
 	return nil
 }
 
+// printTables prints the tables that have rows; when none has, the first.
+func printTables(w io.Writer, tables ...*table) error {
+	first := true
+	for i, t := range tables {
+		if len(t.rows) == 0 && !(first && i == len(tables)-1) {
+			continue
+		}
+		first = false
+		if err := t.print(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // fields prints aligned name-value pairs.
 func fields(w io.Writer, pairs ...string) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -31,7 +31,7 @@ func newPoint(e *env) *cli.Command {
 			},
 			{
 				Name:      "show",
-				Usage:     "show a point: disks, blobs, labels",
+				Usage:     "show a point: disks, files, blobs, labels",
 				ArgsUsage: "REF",
 				Flags:     clientFlags(),
 				Action: func(c *cli.Context) error {
@@ -52,7 +52,7 @@ func isTerminal(stream any) bool {
 }
 
 func showPoints(w io.Writer, list []api.Point) error {
-	t := newTable("POINT", "VM", "TIME", "MODE", ">DISKS", ">SIZE", ">WRITTEN", ">NEW", ">STORED", "FLAGS", "LABELS")
+	t := newTable("POINT", "VM", "TIME", "MODE", ">DISKS", ">FILES", ">SIZE", ">WRITTEN", ">NEW", ">STORED", "FLAGS", "LABELS")
 	for _, p := range list {
 		var size, written, fresh, stored int64
 		for _, i := range p.Images {
@@ -61,7 +61,12 @@ func showPoints(w io.Writer, list []api.Point) error {
 			fresh += i.NewBytes
 			stored += i.StoredBytes
 		}
-		t.add(p.Point, p.VM, when(p.Time), modes(p.Images), fmt.Sprint(len(p.Images)), units.Human(size), units.Human(written),
+		for _, f := range p.Files {
+			written += f.WrittenBytes
+			fresh += f.NewBytes
+			stored += f.StoredBytes
+		}
+		t.add(p.Point, p.VM, when(p.Time), modes(p.Images), fmt.Sprint(len(p.Images)), fmt.Sprint(len(p.Files)), units.Human(size), units.Human(written),
 			units.Human(fresh), units.Human(stored), dash(pointFlags(p)), labels(p.Labels))
 	}
 	return t.print(w)
@@ -85,12 +90,9 @@ func showPoint(w io.Writer, p api.Point) error {
 	if err != nil {
 		return err
 	}
-	if err := imageTable(p.Images).print(w); err != nil || len(p.Blobs) == 0 {
-		return err
-	}
 	t := newTable("BLOB", ">SIZE")
 	for _, b := range p.Blobs {
 		t.add(b.Name, units.Human(b.Size))
 	}
-	return t.print(w)
+	return printTables(w, imageTable(p.Images), fileTable(p.Files), t)
 }

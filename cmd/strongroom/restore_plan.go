@@ -75,6 +75,10 @@ func (j *restoreJob) choose(flag, ref string) error {
 		}
 		have = append(have, i.Disk)
 	}
+	if len(have) == 0 {
+		return &api.Error{Status: 404, Message: fmt.Sprintf("point %s of %s has no disk, only files", j.point.Point, j.point.VM),
+			Hint: "read them over SFTP: /restore/" + j.point.VM + "/" + j.point.Point + "/files"}
+	}
 	if len(j.disks) == 0 {
 		return &api.Error{Status: 404, Message: fmt.Sprintf("point %s of %s has no disk %s", j.point.Point, j.point.VM, name),
 			Hint: "it has " + strings.Join(have, ", ")}

@@ -1,6 +1,10 @@
 package api
 
-import "time"
+import (
+	"net"
+	"strings"
+	"time"
+)
 
 // SFTPInfo says where the SFTP server is and how to know it.
 type SFTPInfo struct {
@@ -21,9 +25,52 @@ type BackupLogin struct {
 	KnownHosts string `json:"known_hosts"` // a line of a known_hosts file
 	Address    string `json:"address"`     // host:port
 	Path       string `json:"path"`        // what to mount
-	// SSHFS is a command that mounts Path on ./NAME of the VM, with the private
-	// key in the file USER.key and the line in USER.known_hosts.
+	// SSHFS is a shell's command that mounts Path on a new folder with the VM's
+	// name, given the private key in the file USER.key and the host's line in
+	// USER.key.known_hosts.
 	SSHFS string `json:"sshfs"`
+}
+
+// mountOptions are what every mount should have: a cipher that the processor
+// knows, packets twice as large as sshfs's own, no second cache, no compression
+// of what is compressed on arrival, an end to the waiting for a server that is
+// gone, and no server taken for another.
+const mountOptions = "Ciphers=aes128-gcm@openssh.com,Compression=no,max_read=65536,max_write=65536,direct_io," +
+	"ServerAliveInterval=15,ServerAliveCountMax=3,StrictHostKeyChecking=yes"
+
+// MountCommand is a shell's command that mounts the login's path on dir, which
+// is made. keyFile has the private key, empty: the password is asked for;
+// hostsFile the line for known_hosts.
+func (l *BackupLogin) MountCommand(keyFile, hostsFile, dir string) string {
+	host, port, err := net.SplitHostPort(l.Address)
+	if err != nil {
+		host, port = l.Address, "22"
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	options := mountOptions + ",UserKnownHostsFile=" + optionValue(hostsFile)
+	if keyFile == "" {
+		options += ",PubkeyAuthentication=no"
+	} else {
+		options += ",IdentitiesOnly=yes,IdentityFile=" + optionValue(keyFile)
+	}
+	return "mkdir -p " + shellWord(dir) + " && sshfs -p " + port + " -o " + shellWord(options) + " " +
+		shellWord(l.User+"@"+host+":"+l.Path) + " " + shellWord(dir)
+}
+
+// optionValue is a path within sshfs's options, which commas part.
+func optionValue(path string) string {
+	return strings.NewReplacer(`\`, `\\`, ",", `\,`).Replace(path)
+}
+
+// shellWord quotes what a shell would not take as one word.
+func shellWord(s string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/.,:=@%+-_"
+	if s != "" && strings.Trim(s, plain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // BackupFile is a file of an open backup.
