@@ -66,7 +66,7 @@ func (m *Manager) Commit(id string) (Receipt, error) {
 	start := time.Now()
 	switch s.state() {
 	case Committed:
-		p, err := m.cat.Point(s.file.Point)
+		p, err := m.cat.Point(s.content().Point)
 		return NewReceipt(p), err
 	case Committing: // an attempt whose outcome is open
 	default:
@@ -90,24 +90,32 @@ func (m *Manager) Commit(id string) (Receipt, error) {
 
 // commit runs with the gate held.
 func (s *session) commit() (catalog.Point, error) {
+	if err := s.complete(); err != nil {
+		return catalog.Point{}, err
+	}
 	if s.state() == Open {
 		if err := s.setState(Committing, ids.New(s.m.now())); err != nil {
 			return catalog.Point{}, err
 		}
 	}
 	images, err := s.images()
+	var files []catalog.NewFile
+	if err == nil {
+		files, err = s.fileImages()
+	}
 	if err == nil && !mutant.On("volume/commit-before-sync") {
 		err = s.syncPacks()
 	}
 	if err != nil {
 		return catalog.Point{}, s.reopen(err)
 	}
+	now := s.content()
 	p, err := s.m.cat.Commit(catalog.NewPoint{
-		ID: s.file.Point, VM: s.file.VM, Start: s.file.Started, Manual: s.file.Manual,
-		Labels: s.file.Labels, Images: images, Blobs: s.file.Blobs,
+		ID: now.Point, VM: now.VM, Start: now.Started, Manual: now.Manual,
+		Labels: now.Labels, Images: images, Files: files, Blobs: now.Blobs,
 	})
 	if errors.Is(err, catalog.ErrExists) { // an earlier attempt got through after all
-		p, err = s.m.cat.Point(s.file.Point)
+		p, err = s.m.cat.Point(now.Point)
 	}
 	if err != nil {
 		return catalog.Point{}, fmt.Errorf("%w; whether the point exists is decided when the server starts again: "+
@@ -132,17 +140,17 @@ func (s *session) reopen(cause error) error {
 
 // setState makes a state and the point it is about durable.
 func (s *session) setState(st State, point string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	next := s.file
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	next := s.content()
 	next.State, next.Point = st, point
 	if st != Open && st != Committing {
-		next.Ended, next.Blobs = s.m.now().UTC(), nil
+		next.Ended, next.Blobs, next.Files = s.m.now().UTC(), nil, nil
 	}
 	if err := s.m.save(&next); err != nil {
 		return err
 	}
-	s.file.State, s.file.Point, s.file.Ended, s.file.Blobs = next.State, next.Point, next.Ended, next.Blobs
+	s.replace(&next)
 	return nil
 }
 
@@ -155,19 +163,24 @@ func (s *session) discard() error {
 func (s *session) images() ([]catalog.NewImage, error) {
 	var images []catalog.NewImage
 	for _, d := range s.disks {
-		im, err := d.image()
+		refs, err := d.image()
 		if err != nil {
 			return nil, fmt.Errorf("disk %s: %w", d.spec.Disk, err)
 		}
-		images = append(images, im)
+		c := d.counts()
+		images = append(images, catalog.NewImage{Chunks: refs, Image: catalog.Image{
+			Disk: d.spec.Disk, Size: d.spec.Size, Mode: d.spec.Mode, Parent: d.spec.Parent, Checkpoint: d.spec.Checkpoint,
+			WrittenBytes: c.written, ZeroedBytes: c.zeroed, NewBytes: c.fresh, StoredBytes: c.stored,
+		}})
 	}
 	return images, nil
 }
 
-// image is what the disk now is: the parent's chunks where the session touched
-// nothing, and chunks made from the session's map.
-func (d *disk) image() (catalog.NewImage, error) {
-	refs := make([]catalog.ChunkRef, d.numChunks())
+// image is what the disk or file now is: the parent's chunks where the session
+// touched nothing, and chunks made from the session's map. The caller holds the
+// gate.
+func (d *disk) image() ([]catalog.ChunkRef, error) {
+	refs := make([]catalog.ChunkRef, (d.end()+dedup.ChunkSize-1)/dedup.ChunkSize)
 	for i := range refs {
 		refs[i].No = d.base.number(int64(i))
 	}
@@ -175,18 +188,11 @@ func (d *disk) image() (catalog.NewImage, error) {
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, i := range d.changed() {
 		g.Go(func() (err error) {
-			refs[i], err = d.seal(i)
+			refs[i], err = d.record(i)
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return catalog.NewImage{}, err
-	}
-	c := d.counts()
-	return catalog.NewImage{Chunks: refs, Image: catalog.Image{
-		Disk: d.spec.Disk, Size: d.spec.Size, Mode: d.spec.Mode, Parent: d.spec.Parent, Checkpoint: d.spec.Checkpoint,
-		WrittenBytes: c.written, ZeroedBytes: c.zeroed, NewBytes: c.fresh, StoredBytes: c.stored,
-	}}, nil
+	return refs, g.Wait()
 }
 
 // changed are the chunks whose records may differ from the parent's: those
@@ -204,8 +210,8 @@ func (d *disk) changed() (list []uint32) {
 	return list
 }
 
-// seal makes the record of one chunk as it is now.
-func (d *disk) seal(index uint32) (catalog.ChunkRef, error) {
+// record makes the record of one chunk as it is now.
+func (d *disk) record(index uint32) (catalog.ChunkRef, error) {
 	d.mu.Lock()
 	if c := d.chunks[index]; c != nil {
 		if err := d.foldChunk(index, c); err != nil {
@@ -218,7 +224,7 @@ func (d *disk) seal(index uint32) (catalog.ChunkRef, error) {
 	if err != nil {
 		return catalog.ChunkRef{}, err
 	}
-	length := min(dedup.ChunkSize, d.spec.Size-int64(index)*dedup.ChunkSize)
+	length := min(dedup.ChunkSize, d.end()-int64(index)*dedup.ChunkSize)
 	list := a[:(length+dedup.BlockSize-1)/dedup.BlockSize]
 	runs := runsOf(list)
 	if len(runs) == 0 {

@@ -8,12 +8,17 @@ import (
 	"github.com/strongroom-backup/strongroom/dedup"
 )
 
-// disk is one disk of a session: its journal and what the journal says.
+// disk is one disk of a session, or the content of one file: its journal and
+// what the journal says.
 type disk struct {
 	s    *session
 	spec diskFile
-	base base // what shows through untouched blocks: the parent, or nothing
-	hint base // what new blocks are first compared with
+	file *fileEnd // of a file; nil for a disk
+	gone bool     // an added disk that was dropped; guarded by session.gate
+
+	sources []*file // whose blocks were copied here; guarded by session.mu
+	base    base    // what shows through untouched blocks: the parent, or nothing
+	hint    base    // what new blocks are first compared with
 
 	mu       sync.Mutex
 	journal  *journal // nil once the session has ended
@@ -53,8 +58,10 @@ func (m *Manager) loadBase(point, disk string) (base, error) {
 	return base{size: imageOf(p, disk).Size, chunks: list}, err
 }
 
-func (d *disk) numBlocks() int64 { return (d.spec.Size + dedup.BlockSize - 1) / dedup.BlockSize }
+func (d *disk) numBlocks() int64 { return blocksOf(d.spec.Size) }
 func (d *disk) numChunks() int64 { return (d.spec.Size + dedup.ChunkSize - 1) / dedup.ChunkSize }
+
+func blocksOf(size int64) int64 { return (size + dedup.BlockSize - 1) / dedup.BlockSize }
 
 func (d *disk) counts() counts {
 	d.mu.Lock()
@@ -92,7 +99,10 @@ type dirtyMark struct {
 // power cut would find the session marked dirty.
 func (d *disk) log(f func() error) error {
 	d.mu.Lock()
-	err := d.markDirty()
+	err := d.here()
+	if err == nil {
+		err = d.markDirty()
+	}
 	if err == nil {
 		err = f()
 	}
@@ -112,6 +122,30 @@ func (d *disk) log(f func() error) error {
 	return wait.err
 }
 
+// here refuses what has no journal any more.
+func (d *disk) here() error {
+	if d.journal == nil {
+		return fmt.Errorf("%w: %s of session %s is gone", ErrClosed, d.what(), d.s.file.ID)
+	}
+	return nil
+}
+
+// what is the disk or the file in an error.
+func (d *disk) what() string {
+	if d.file != nil {
+		return d.spec.Disk
+	}
+	return "disk " + d.spec.Disk
+}
+
+// end is where the content ends: a disk at its size, a file at its length.
+func (d *disk) end() int64 {
+	if d.file != nil {
+		return d.file.length
+	}
+	return d.spec.Size
+}
+
 // markDirty appends recDirty when the journal's last mark says clean.
 func (d *disk) markDirty() error {
 	if !d.isClean {
@@ -128,6 +162,9 @@ func (d *disk) markDirty() error {
 func (d *disk) mark() uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.journal == nil {
+		return 0
+	}
 	return d.journal.seq
 }
 
@@ -136,6 +173,10 @@ func (d *disk) mark() uint64 {
 // power cut loses nothing that was acknowledged.
 func (d *disk) clean(mark uint64) error {
 	d.mu.Lock()
+	if d.journal == nil { // a file that nobody has open any more
+		d.mu.Unlock()
+		return nil
+	}
 	if d.journal.seq == mark && !d.isClean {
 		if err := d.journal.mark(recClean); err != nil {
 			d.mu.Unlock()
@@ -151,6 +192,10 @@ func (d *disk) clean(mark uint64) error {
 // kills the session: the kernel may have dropped the records.
 func (d *disk) syncJournal() error {
 	d.mu.Lock()
+	if d.journal == nil {
+		d.mu.Unlock()
+		return nil
+	}
 	seq, file := d.journal.seq, d.journal.file
 	done := d.synced >= seq
 	d.mu.Unlock()
@@ -158,6 +203,9 @@ func (d *disk) syncJournal() error {
 		return nil
 	}
 	if err := file.SyncData(); err != nil {
+		if d.closed() { // a file that nobody has open any more
+			return nil
+		}
 		err = fmt.Errorf("sync session journal: %w", err)
 		d.s.kill(err.Error())
 		return err
@@ -167,6 +215,12 @@ func (d *disk) syncJournal() error {
 	d.synced = max(d.synced, seq)
 	d.mu.Unlock()
 	return nil
+}
+
+func (d *disk) closed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.journal == nil
 }
 
 // touch returns a chunk with its map in memory, to be changed. It may send

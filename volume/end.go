@@ -19,7 +19,7 @@ func (m *Manager) Abort(id string) error {
 	defer s.verb.Unlock()
 	switch s.state() {
 	case Committed:
-		return fmt.Errorf("%w: session %s was committed as point %s; remove that point instead", ErrClosed, id, s.file.Point)
+		return fmt.Errorf("%w: session %s was committed as point %s; remove that point instead", ErrClosed, id, s.content().Point)
 	case Committing:
 		return fmt.Errorf("%w: the commit of session %s is undecided; commit it again or restart the server", ErrClosed, id)
 	case Aborted, Expired:

@@ -8,7 +8,7 @@ import (
 	"github.com/strongroom-backup/strongroom/dedup"
 )
 
-// Image reads one disk of a committed point. Until it is closed the content
+// Image reads one disk or file of a committed point. Until it is closed the content
 // stays, even when the point is removed.
 type Image struct {
 	m     *Manager
@@ -19,7 +19,7 @@ type Image struct {
 	close sync.Once
 }
 
-// OpenImage opens a disk of a point. The error wraps catalog.ErrNotFound when
+// OpenImage opens a disk of a point, or a file by its [catalog.FileKey]. The error wraps catalog.ErrNotFound when
 // there is none, or when the point is in the trash.
 func (m *Manager) OpenImage(point, disk string) (*Image, error) {
 	m.points.RLock() // the point neither goes nor changes between the look and the pin
@@ -41,6 +41,11 @@ func (m *Manager) openImage(point, disk string) (*Image, error) {
 		return nil, fmt.Errorf("point %s of VM %s is in the trash (%w); undelete it first", point, p.VM, catalog.ErrNotFound)
 	}
 	info := imageOf(p, disk)
+	if name, ok := catalog.IsFileKey(disk); ok {
+		if f, found := p.File(name); found {
+			info = catalog.Image{Disk: disk, Size: f.Size, Mode: catalog.Full, Root: f.Root}
+		}
+	}
 	if info.Disk == "" {
 		return nil, fmt.Errorf("point %s of VM %s has no disk %s: %w", point, p.VM, disk, catalog.ErrNotFound)
 	}
@@ -54,10 +59,10 @@ func (m *Manager) openImage(point, disk string) (*Image, error) {
 // VM is the virtual machine the image belongs to.
 func (x *Image) VM() string { return x.vm }
 
-// Name is the disk's name.
+// Name is the disk's name, or the file's key.
 func (x *Image) Name() string { return x.info.Disk }
 
-// Size is the disk's size in bytes.
+// Size is in bytes.
 func (x *Image) Size() int64 { return x.info.Size }
 
 // Close gives the handle back. Nobody may be in another method.

@@ -33,6 +33,7 @@ const (
 	recChunk recordType = 4 // everything known of one chunk (it leaves memory)
 	recClean recordType = 5 // all before this is power-cut safe
 	recDirty recordType = 6 // synced before the first acknowledgement after a recClean
+	recFile  recordType = 7 // a file's length and attributes are these now
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

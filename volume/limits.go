@@ -1,12 +1,26 @@
 package volume
 
-import "time"
+import (
+	"time"
+
+	"github.com/strongroom-backup/strongroom/catalog"
+)
 
 // Every bound of this package, with its reason.
 const (
 	// maxDiskSize keeps every offset, rounded up to a block, far from the end of int64, and a
 	// disk's chunk numbers within 32 bits.
 	maxDiskSize = 1 << 50
+	// maxFileSize bounds one file, and all files of a session together: what their
+	// chunk lists and maps take in memory grows with it, holes or not.
+	maxFileSize = 1 << 46
+	// maxFiles bounds the names in a session, since session.json is written anew for
+	// each change of one; a point keeps no more.
+	maxFiles = catalog.MaxFiles
+	// maxAllFiles bounds the files of all sessions; each costs a descriptor.
+	maxAllFiles = 16 << 10
+	// maxFileMode is all that permission bits can be.
+	maxFileMode = 0o7777
 	// maxDisks is what the largest hypervisor configurations attach to one VM.
 	maxDisks = 256
 	// maxTTL bounds how long a forgotten backup can hold space.

@@ -49,6 +49,7 @@ type Manager struct {
 	cache  *addrCache
 	stats  counters
 	epochs *epochs
+	files  atomic.Int64 // with a journal, of all sessions
 	ask    atomic.Pointer[func(PlanQuestion) (PlanDecision, error)]
 
 	// points is held shared while a session begins and exclusively while a
@@ -120,7 +121,9 @@ func (m *Manager) add(s *session) {
 	defer m.mu.Unlock()
 	m.sessions[s.file.ID] = s
 	for _, d := range s.disks {
-		m.exports[d.spec.Token] = d
+		if d.spec.Token != "" {
+			m.exports[d.spec.Token] = d
+		}
 	}
 }
 

@@ -71,6 +71,9 @@ func (d *disk) settle() error {
 	for _, block := range d.recent {
 		index, b := uint32(block/dedup.ChunkBlocks), uint16(block%dedup.ChunkBlocks)
 		c := d.chunks[index]
+		if c == nil { // a file was cut there
+			continue
+		}
 		list := c.patches[b]
 		if len(list) < maxPatches && d.patched <= maxPatchedBlocks && !d.covered(block, list) {
 			continue
@@ -167,8 +170,8 @@ func (d *disk) rawBytes(dst []byte, in int64, p *patch) error {
 		return fmt.Errorf("read raw extent from session journal: %w", err)
 	}
 	if crc32.Checksum(whole, castagnoli) != p.sum {
-		return fmt.Errorf("the journal of disk %s of session %s is damaged at byte %d: %d bytes a client wrote are not what it wrote",
-			d.spec.Disk, d.s.file.ID, p.at, p.n)
+		return fmt.Errorf("the journal of %s of session %s is damaged at byte %d: %d bytes a client wrote are not what it wrote",
+			d.what(), d.s.file.ID, p.at, p.n)
 	}
 	copy(dst, whole[in:])
 	return nil

@@ -64,11 +64,13 @@ func (m *Manager) users(point string, uses func(*diskFile, string) bool) (sessio
 		if !s.undecided() {
 			continue
 		}
-		for i := range s.file.Disks {
-			if uses(&s.file.Disks[i], point) {
-				sessions = append(sessions, id)
-				break
-			}
+		f := s.content()
+		based := f.Import.Parent != "" && f.Import.Parent == point
+		for i := range f.Disks {
+			based = based || uses(&f.Disks[i], point)
+		}
+		if based {
+			sessions = append(sessions, id)
 		}
 	}
 	return sessions

@@ -51,22 +51,24 @@ func (m *Manager) decide(q PlanQuestion) (PlanDecision, error) {
 	return d, d.Refuse
 }
 
-// plan decides each disk's mode and parent. first is what is to be done before.
-func (m *Manager) plan(r *StartRequest) (disks []diskFile, first func() error, err error) {
+// plan decides each disk's mode and parent; parent is the id of the point the
+// caller named. first is what is to be done before.
+func (m *Manager) plan(r *StartRequest) (disks []diskFile, parent string, first func() error, err error) {
 	var want *catalog.Point
 	if r.Parent != "" {
 		if want, err = m.parentPoint(r.VM, r.Parent); err != nil {
-			return nil, nil, err
+			return nil, "", nil, err
 		}
+		parent = want.ID
 	}
 	for _, d := range r.Disks {
 		f, first, err := m.planDisk(r, d, want)
 		if err != nil || first != nil {
-			return nil, first, err
+			return nil, "", first, err
 		}
 		disks = append(disks, f)
 	}
-	return disks, nil, nil
+	return disks, parent, nil, nil
 }
 
 // parentPoint turns the caller's idea of the parent into a point of the VM.

@@ -78,6 +78,9 @@ func (d *disk) view(index int64) (*addrs, map[uint16][]patch, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := d.here(); err != nil {
+		return nil, nil, err
+	}
 	c := d.chunks[uint32(index)]
 	if c == nil {
 		return under, nil, nil
@@ -148,13 +151,16 @@ func (x *Disk) Extents(off, n int64, yield func(length int64, zero bool) bool) e
 		return err
 	}
 	defer x.d.leave(op)
-	return extents(off, n, yield, func(index int64) (*addrs, error) {
-		a, patches, err := x.d.view(index)
-		for b := range patches {
-			a[b] = 1 // any address but zero's; a is a copy, since the chunk was touched
-		}
-		return a, err
-	})
+	return extents(off, n, yield, x.d.present)
+}
+
+// present is a chunk's addresses, with some for blocks written in part.
+func (d *disk) present(index int64) (*addrs, error) {
+	a, patches, err := d.view(index)
+	for b := range patches {
+		a[b] = 1 // any address but zero's; a is a copy, since the chunk was touched
+	}
+	return a, err
 }
 
 // extents walks [off, off+n) chunk by chunk and yields maximal extents.

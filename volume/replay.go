@@ -57,6 +57,7 @@ func (m *Manager) recoverSession(id string) (*session, error) {
 		return nil, err
 	}
 	s := &session{m: m, file: *f}
+	s.files, s.names = map[uint64]*file{}, map[string]*file{}
 	if f.State == Committing {
 		if err := s.settleCommit(); err != nil {
 			return nil, err
@@ -106,7 +107,7 @@ func (s *session) settleCommit() error {
 	_, err := s.m.cat.Point(s.file.Point)
 	switch {
 	case err == nil:
-		s.file.State = Committed
+		s.file.State, s.file.Files = Committed, nil
 	case errors.Is(err, catalog.ErrNotFound):
 		s.file.State, s.file.Point = Open, ""
 	default:
@@ -125,6 +126,9 @@ func (s *session) describeDisks() {
 // revive reopens an open session's journals. It dies when an acknowledged
 // write may be lost.
 func (s *session) revive() error {
+	if err := s.dropImports(); err != nil {
+		return err
+	}
 	reason, err := s.replay()
 	if err != nil {
 		return err
@@ -133,7 +137,7 @@ func (s *session) revive() error {
 		s.kill(reason)
 		return s.release()
 	}
-	if s.file.BootID != s.m.boot {
+	if lost := s.replayFiles(); lost || s.file.BootID != s.m.boot {
 		s.file.BootID = s.m.boot
 		if err := s.m.save(&s.file); err != nil {
 			return err
@@ -147,7 +151,7 @@ func (s *session) revive() error {
 
 // replay reads the journals of all disks. reason says why the session must die.
 func (s *session) replay() (reason string, err error) {
-	s.writer = s.m.blocks.NewWriter()
+	s.writer = s.m.newWriter(s.file.KeepsFiles)
 	for _, spec := range s.file.Disks {
 		d, err := newDisk(s, spec)
 		if err != nil {
@@ -155,30 +159,39 @@ func (s *session) replay() (reason string, err error) {
 			return err.Error(), nil
 		}
 		s.disks = append(s.disks, d)
-		d.journal, err = openJournal(s.m.fs, s.m.journalPath(s.file.ID, spec.Disk), journalOwner(s.file.ID, spec.Disk), spec.Size)
-		if err == nil {
-			err = d.replay()
-		}
+		reason, err := d.reopen(s.m.journalPath(s.file.ID, spec.Disk), journalOwner(s.file.ID, spec.Disk), spec.Records)
 		if err != nil {
 			s.describeRest()
 			return fmt.Sprintf("disk %s: %v", spec.Disk, err), nil
 		}
-		if s.file.BootID != s.m.boot && !d.isClean {
+		if reason != "" {
 			s.describeRest()
-			return fmt.Sprintf("the host restarted while writes to disk %s were acknowledged but not flushed", spec.Disk), nil
-		}
-		if err = d.journal.checkEnd(s.file.BootID == s.m.boot, spec.Records); err == nil {
-			err = d.depend()
-		}
-		if err == nil {
-			err = d.journal.clearRest()
-		}
-		if err != nil {
-			s.describeRest()
-			return fmt.Sprintf("disk %s: %v", spec.Disk, err), nil
+			return reason, nil
 		}
 	}
 	return "", nil
+}
+
+// reopen brings a disk or a file back from its journal, of which so many records
+// are known. reason says what was lost.
+func (d *disk) reopen(path, owner string, records uint64) (reason string, err error) {
+	if d.journal, err = openJournal(d.s.m.fs, path, owner, d.spec.Size); err != nil {
+		return "", err
+	}
+	if err := d.replay(); err != nil {
+		return "", err
+	}
+	same := d.s.file.BootID == d.s.m.boot
+	if !same && !d.isClean {
+		return "the host restarted while writes to " + d.what() + " were acknowledged but not flushed", nil
+	}
+	if err := d.journal.checkEnd(same, records); err != nil {
+		return "", err
+	}
+	if err := d.depend(); err != nil {
+		return "", err
+	}
+	return "", d.journal.clearRest()
 }
 
 // describeRest adds the disks that replay did not reach.
@@ -211,20 +224,20 @@ func (d *disk) redo(rec record) error {
 	case recClean, recDirty:
 		return nil
 	case recMap:
-		c, err := decodeMap(rec.payload, d.numBlocks(), func(m mapped) error {
+		c, err := decodeMap(rec.payload, blocksOf(d.end()), func(m mapped) error {
 			return d.apply(m.block, int64(m.count), m.addr)
 		})
 		d.total.add(c)
 		return err
 	case recRaw:
-		off, n, err := decodeRaw(rec.payload, d.spec.Size)
+		off, n, err := decodeRaw(rec.payload, d.end())
 		if err != nil {
 			return err
 		}
 		d.total.written += int64(n)
 		return d.patch(off, int64(n), rec.at+8, crc32.Checksum(rec.payload[8:], castagnoli))
 	case recZero:
-		off, n, written, err := decodeZero(rec.payload, d.spec.Size)
+		off, n, written, err := decodeZero(rec.payload, d.end())
 		if err != nil {
 			return err
 		}
@@ -245,6 +258,8 @@ func (d *disk) redo(rec record) error {
 		}
 		d.drop(index, c, rec.at)
 		return nil
+	case recFile:
+		return d.redoFile(rec.payload)
 	}
 	return fmt.Errorf("unknown type %d", rec.typ)
 }
@@ -274,13 +289,21 @@ func (d *disk) depend() error {
 
 // removeJournals frees what an ended session no longer needs.
 func (m *Manager) removeJournals(s *session) error {
+	return m.removeJournalsBut(s, nil)
+}
+
+// removeJournalsBut removes the journals of a session but for those to keep, by
+// the names of their files.
+func (m *Manager) removeJournalsBut(s *session, keep map[string]bool) error {
 	names, err := m.fs.List(m.sessionDir(s.file.ID))
 	if err != nil {
 		return err
 	}
 	for _, n := range names {
-		if strings.HasSuffix(n, journalSuffix) {
-			if err := m.fs.Remove(m.fs.PathJoin(m.sessionDir(s.file.ID), n)); err != nil {
+		if strings.HasSuffix(n, journalSuffix) && !keep[n] {
+			// A file that was open without a name may have gone meanwhile.
+			err := m.fs.Remove(m.fs.PathJoin(m.sessionDir(s.file.ID), n))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}

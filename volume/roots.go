@@ -56,7 +56,7 @@ func (s *session) roots(mark func(dedup.Addr, int)) error {
 	if !s.undecided() || mutant.On("volume/no-roots") {
 		return nil
 	}
-	for _, d := range s.disks {
+	for _, d := range s.maps() {
 		for _, index := range d.touched() {
 			if err := d.rootsOf(index, mark); err != nil {
 				return err

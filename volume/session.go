@@ -18,7 +18,6 @@ import (
 type session struct {
 	m      *Manager
 	writer *dedup.Writer // nil once ended
-	disks  []*disk
 
 	// gate is held shared by every operation on a disk and exclusively while
 	// the session is committed or ended: whoever holds it exclusively knows
@@ -27,8 +26,17 @@ type session struct {
 	// verb serialises commit, abort and expiry.
 	verb sync.Mutex
 
-	mu   sync.Mutex // guards State, Reason, Point, Ended, Blobs and the disks' Records of file; the rest never changes
-	file sessionFile
+	// saving is held while session.json is replaced, and with what it says what
+	// is there: a name, a disk that was added.
+	saving sync.Mutex
+
+	mu    sync.Mutex       // guards what follows; never held while a file is written
+	file  sessionFile      // changed by replace only; what replace keeps never changes
+	disks []*disk          // of file.Disks, in its order; replaced, never changed
+	files map[uint64]*file // those with a name, and those still open
+	names map[string]*file // those with a name, by each
+
+	space atomic.Int64 // sum of the files' lengths
 
 	dead atomic.Pointer[string] // why, once dead
 }
@@ -46,8 +54,10 @@ type Status struct {
 	Manual  bool              `json:"manual,omitempty"`
 	Disks   []DiskStatus      `json:"disks"`
 	Files   []FileStatus      `json:"files,omitempty"` // sorted by name; none once the session ended
-	// KeepsFiles: it was started for files.
-	KeepsFiles bool `json:"keeps_files,omitempty"`
+	// KeepsFiles: it was started for files. Import is what the start said of the
+	// disks that are to be found in them.
+	KeepsFiles bool           `json:"keeps_files,omitempty"`
+	Import     ImportDefaults `json:"import,omitzero"`
 }
 
 // DiskStatus describes one disk of a session; sizes are bytes.
@@ -90,12 +100,13 @@ func (s *session) kill(reason string) {
 	if !s.dead.CompareAndSwap(nil, &reason) {
 		return
 	}
-	s.mu.Lock()
-	if s.file.State == Open || s.file.State == Committing {
-		s.file.State, s.file.Reason = Dead, reason
-		_ = s.m.save(&s.file) // in memory it is dead all the same
+	s.saving.Lock()
+	if next := s.content(); next.State == Open || next.State == Committing {
+		next.State, next.Reason = Dead, reason
+		_ = s.m.save(&next)
+		s.replace(&next) // in memory it is dead all the same
 	}
-	s.mu.Unlock()
+	s.saving.Unlock()
 	if f := s.m.events.Dead; f != nil {
 		f(s.file.ID, s.file.VM, reason)
 	}
@@ -107,12 +118,15 @@ func (s *session) status() Status {
 	st := Status{
 		Session: s.file.ID, VM: s.file.VM, State: s.file.State, Reason: s.file.Reason,
 		Started: s.file.Started, Expires: s.file.Expires, Labels: s.file.Labels, Manual: s.file.Manual,
+		KeepsFiles: s.file.KeepsFiles, Import: s.file.Import,
 	}
 	if st.State == Committed {
 		st.Point = s.file.Point
 	}
+	disks := s.disks
 	s.mu.Unlock()
-	for _, d := range s.disks {
+	st.Files = s.fileStatus()
+	for _, d := range disks {
 		c := d.counts()
 		st.Disks = append(st.Disks, DiskStatus{
 			Disk: d.spec.Disk, Mode: d.spec.Mode, Parent: d.spec.Parent, Size: d.spec.Size,
@@ -124,10 +138,41 @@ func (s *session) status() Status {
 	return st
 }
 
-// flush makes everything acknowledged so far power-cut safe.
-func (s *session) flush() error {
-	marks := make([]uint64, len(s.disks))
-	for i, d := range s.disks {
+// content is what session.json says.
+func (s *session) content() sessionFile {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.file
+}
+
+// replace follows a change of session.json. The caller holds saving.
+func (s *session) replace(next *sessionFile) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := &s.file
+	f.State, f.Reason, f.Point, f.Ended, f.Blobs = next.State, next.Reason, next.Point, next.Ended, next.Blobs
+	f.BootID, f.Disks, f.Files, f.NextFile = next.BootID, next.Disks, next.Files, next.NextFile
+}
+
+// maps are the disks and the files, those too that are open without a name.
+func (s *session) maps() []*disk {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := slices.Clone(s.disks)
+	for _, f := range s.files {
+		list = append(list, f.d)
+	}
+	return list
+}
+
+// flush makes everything acknowledged so far on some disks and files power-cut
+// safe.
+func (s *session) flush(list []*disk) error {
+	marks := make([]uint64, len(list))
+	for i, d := range list {
+		if err := d.logModified(); err != nil {
+			return err
+		}
 		marks[i] = d.mark()
 	}
 	if mutant.On("volume/flush-without-packs") {
@@ -135,7 +180,7 @@ func (s *session) flush() error {
 	} else if err := s.syncPacks(); err != nil {
 		return err
 	}
-	for i, d := range s.disks {
+	for i, d := range list {
 		if err := d.clean(marks[i]); err != nil {
 			return err
 		}
@@ -164,7 +209,7 @@ func (s *session) shut() error {
 	}
 	var err error
 	if s.usable() == nil {
-		if err = s.flush(); err == nil {
+		if err = s.flush(s.maps()); err == nil {
 			_ = s.countRecords() // on a full disk damage is looked for with less
 		}
 	}
@@ -174,12 +219,21 @@ func (s *session) shut() error {
 // countRecords notes how long the journals are, so that the next start knows
 // when one has lost its end. The caller holds the gate.
 func (s *session) countRecords() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	next := s.content()
+	next.Disks, next.Files = slices.Clone(next.Disks), slices.Clone(next.Files)
 	for i, d := range s.disks {
-		s.file.Disks[i].Records = d.mark()
+		next.Disks[i].Records = d.mark()
 	}
-	return s.m.save(&s.file)
+	for i, f := range s.namedFiles() { // both by id
+		next.Files[i].Records = f.d.mark()
+	}
+	if err := s.m.save(&next); err != nil {
+		return err
+	}
+	s.replace(&next)
+	return nil
 }
 
 // release closes files and gives back lanes. The caller holds the gate.
@@ -188,9 +242,13 @@ func (s *session) release() error {
 		return nil
 	}
 	var errs []error
-	for _, d := range s.disks {
+	for _, d := range s.maps() {
 		errs = append(errs, d.close())
 	}
+	s.mu.Lock()
+	s.m.files.Add(-int64(len(s.files)))
+	s.files, s.names = nil, nil
+	s.mu.Unlock()
 	s.writer.Close()
 	s.writer = nil
 	return errors.Join(errs...)

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"time"
@@ -45,6 +46,11 @@ type sessionFile struct {
 	Manual  bool              `json:"manual,omitempty"`
 	Blobs   []catalog.Blob    `json:"blobs,omitempty"`
 	Disks   []diskFile        `json:"disks"`
+
+	KeepsFiles bool           `json:"keeps_files,omitempty"`
+	Import     ImportDefaults `json:"import,omitzero"`
+	Files      []fileEntry    `json:"files,omitempty"`     // by id; dropped when the session ends
+	NextFile   uint64         `json:"next_file,omitempty"` // larger than every id ever given
 }
 
 type diskFile struct {
@@ -55,11 +61,23 @@ type diskFile struct {
 	Hint       string       `json:"hint,omitempty"`   // point to compare with; its absence costs only speed
 	Branch     bool         `json:"branch,omitempty"` // Parent was not the newest image on purpose
 	Why        string       `json:"why,omitempty"`    // mode auto became a full
-	Token      string       `json:"token"`
+	Token      string       `json:"token,omitempty"`  // none when it was added from a file
+	Imported   bool         `json:"imported,omitempty"`
+	Source     uint64       `json:"source,omitempty"` // the file it was understood from
 	Checkpoint string       `json:"checkpoint,omitempty"`
 	// Records is how many the journal had at the last shutdown: with fewer it
 	// has lost some.
 	Records uint64 `json:"records,omitempty"`
+}
+
+// fileEntry is a file that has a name.
+type fileEntry struct {
+	ID      uint64    `json:"id"`
+	Names   []string  `json:"names"`
+	Created time.Time `json:"created"`
+	Mode    uint32    `json:"mode"` // when it was created
+	Records uint64    `json:"records,omitempty"`
+	Lost    string    `json:"lost,omitempty"` // why nobody can read it any more
 }
 
 const journalSuffix = ".journal"
@@ -72,6 +90,16 @@ func (m *Manager) sessionPath(id string) string {
 
 func (m *Manager) journalPath(id, disk string) string {
 	return m.fs.PathJoin(m.sessionDir(id), disk+journalSuffix)
+}
+
+// fileJournalPath is where a file's journal lies. No disk's name begins like that.
+func (m *Manager) fileJournalPath(id string, file uint64) string {
+	return m.fs.PathJoin(m.sessionDir(id), fmt.Sprintf("_%d%s", file, journalSuffix))
+}
+
+// fileJournalOwner is journalOwner of a file.
+func fileJournalOwner(id string, file uint64) string {
+	return fmt.Sprintf("session %s file %d", id, file)
 }
 
 // journalOwner is whose a journal is, as its header remembers.
@@ -130,13 +158,43 @@ func decodeSessionFile(id string, data []byte) (*sessionFile, error) {
 		return nil, fmt.Errorf("session.json of %s is damaged: its checksum is wrong", id)
 	case f.ID != id:
 		return nil, fmt.Errorf("session.json in the folder of %s is of session %q", id, f.ID)
-	case len(f.Disks) == 0 || len(f.Disks) > maxDisks:
+	case len(f.Disks) == 0 && !f.KeepsFiles || len(f.Disks) > maxDisks:
 		return nil, fmt.Errorf("session %s has %d disks", id, len(f.Disks))
 	}
 	for _, d := range f.Disks {
-		if !ids.IsName(d.Disk) || d.Size <= 0 || d.Size > maxDiskSize || d.Token == "" {
+		if !ids.IsName(d.Disk) || d.Size <= 0 || d.Size > maxDiskSize || (d.Token == "") != d.Imported {
 			return nil, fmt.Errorf("session %s: disk %q of %d bytes makes no sense", id, d.Disk, d.Size)
 		}
 	}
+	if err := f.checkFiles(); err != nil {
+		return nil, fmt.Errorf("session %s: %w", id, err)
+	}
 	return f, nil
+}
+
+// checkFiles tells whether the files make sense.
+func (f *sessionFile) checkFiles() error {
+	if len(f.Files) > 0 && !f.KeepsFiles {
+		return errors.New("it has files and is not for files")
+	}
+	names, last := map[string]bool{}, uint64(0)
+	for _, e := range f.Files {
+		if e.ID <= last || e.ID >= f.NextFile || len(e.Names) == 0 || e.Mode > maxFileMode {
+			return fmt.Errorf("file %d makes no sense", e.ID)
+		}
+		last = e.ID
+		for _, name := range e.Names {
+			if err := catalog.CheckFileName(name); err != nil {
+				return err
+			}
+			if names[name] {
+				return fmt.Errorf("two files have the name %q", name)
+			}
+			names[name] = true
+		}
+	}
+	if len(names) > maxFiles {
+		return fmt.Errorf("%d files", len(names))
+	}
+	return nil
 }

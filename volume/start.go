@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/strongroom-backup/strongroom/catalog"
+	"github.com/strongroom-backup/strongroom/dedup"
 	"github.com/strongroom-backup/strongroom/internal/atomicfile"
 	"github.com/strongroom-backup/strongroom/internal/ids"
 )
@@ -67,7 +68,7 @@ func (m *Manager) start(r *StartRequest) (st Status, first func() error, err err
 	if err := m.admit(); err != nil {
 		return Status{}, nil, err
 	}
-	disks, first, err := m.plan(r)
+	disks, parent, first, err := m.plan(r)
 	if err != nil || first != nil {
 		return Status{}, first, err
 	}
@@ -76,6 +77,11 @@ func (m *Manager) start(r *StartRequest) (st Status, first func() error, err err
 		Format: sessionFormat, ID: ids.New(now), VM: r.VM, State: Open, BootID: m.boot, Manual: r.Manual,
 		Started: now, Expires: now.Add(r.TTL), Labels: r.Labels, Blobs: r.Blobs, Disks: disks,
 	}}
+	s.files, s.names = map[uint64]*file{}, map[string]*file{}
+	if r.Files {
+		s.file.KeepsFiles, s.file.NextFile = true, 1
+		s.file.Import = ImportDefaults{Mode: r.Mode, Parent: parent, ParentCheckpoint: r.ParentCheckpoint, Checkpoint: r.Checkpoint, Branch: r.Branch}
+	}
 	if err := m.create(s); err != nil {
 		return Status{}, nil, errors.Join(fmt.Errorf("start backup of %s: %w", r.VM, err), s.release(),
 			m.fs.RemoveAll(m.sessionDir(s.file.ID)))
@@ -108,8 +114,8 @@ func (r *StartRequest) validate() error {
 	if !ids.IsName(r.VM) {
 		return bad("VM name %q; use %s", r.VM, shape)
 	}
-	if len(r.Disks) == 0 || len(r.Disks) > maxDisks {
-		return bad("%d disks; a backup has 1 to %d", len(r.Disks), maxDisks)
+	if len(r.Disks) == 0 && !r.Files || len(r.Disks) > maxDisks {
+		return bad("%d disks; a backup has 1 to %d, unless it is one of files", len(r.Disks), maxDisks)
 	}
 	seen := map[string]bool{}
 	for _, d := range r.Disks {
@@ -164,13 +170,22 @@ func (m *Manager) admit() error {
 	return nil
 }
 
+// newWriter is what a session stores with: files come as fast as a network
+// brings them, and are compressed when there is time.
+func (m *Manager) newWriter(files bool) *dedup.Writer {
+	if files {
+		return m.blocks.NewLaterWriter()
+	}
+	return m.blocks.NewWriter()
+}
+
 // create makes the session's files, durable.
 func (m *Manager) create(s *session) error {
 	dir := m.sessionDir(s.file.ID)
 	if err := m.fs.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	s.writer = m.blocks.NewWriter()
+	s.writer = m.newWriter(s.file.KeepsFiles)
 	for _, spec := range s.file.Disks {
 		d, err := newDisk(s, spec)
 		if err != nil {

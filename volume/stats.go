@@ -41,6 +41,11 @@ func (m *Manager) Stats() Stats {
 			st.OpenNewBytes += d.NewBytes
 			st.OpenStoredBytes += d.StoredBytes
 		}
+		for _, f := range s.Files {
+			st.OpenWrittenBytes += f.WrittenBytes
+			st.OpenNewBytes += f.NewBytes
+			st.OpenStoredBytes += f.StoredBytes
+		}
 	}
 	return st
 }

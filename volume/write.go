@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"fmt"
 	"sync"
 
 	"github.com/strongroom-backup/strongroom/dedup"
@@ -27,7 +28,11 @@ func (x *Disk) Close() error { return nil }
 // enter begins an operation; leave, with what enter returned, ends it.
 func (d *disk) enter() (parity, error) {
 	d.s.gate.RLock()
-	if err := d.s.usable(); err != nil {
+	err := d.s.usable()
+	if err == nil && d.gone {
+		err = fmt.Errorf("%w: %s of session %s was dropped", ErrClosed, d.what(), d.s.file.ID)
+	}
+	if err != nil {
 		d.s.gate.RUnlock()
 		return 0, err
 	}
@@ -68,15 +73,20 @@ func (x *Disk) Zero(off, n int64) error {
 	defer x.d.leave(op)
 	d := x.d
 	return d.log(func() error {
-		if err := d.journal.appendZero(off, n, false); err != nil {
-			return err
-		}
 		d.total.zeroed += n
-		if err := d.applyZero(off, n); err != nil {
-			return err
-		}
-		return d.settle()
+		return d.logZero(off, n, false)
 	})
+}
+
+// logZero logs and applies that a range is zero; sent says that it came as data.
+func (d *disk) logZero(off, n int64, sent bool) error {
+	if err := d.journal.appendZero(off, n, sent); err != nil {
+		return err
+	}
+	if err := d.applyZero(off, n); err != nil {
+		return err
+	}
+	return d.settle()
 }
 
 // Flush returns when everything acknowledged before, on any disk of the
@@ -87,7 +97,7 @@ func (x *Disk) Flush() error {
 		return err
 	}
 	defer x.d.leave(op)
-	return x.d.s.flush()
+	return x.d.s.flush(x.d.s.maps())
 }
 
 // span is a byte range of the disk.
@@ -122,6 +132,9 @@ func (d *disk) write(p []byte, off int64) error {
 		}
 	}
 	return d.log(func() error {
+		if err := d.reach(off + int64(len(p))); err != nil {
+			return err
+		}
 		if len(runs) > 0 {
 			if err := d.logMap(c, runs); err != nil {
 				return err
