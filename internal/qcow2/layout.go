@@ -20,7 +20,7 @@ const (
 // layout is where everything is in a file, and makes all of it but the data.
 type layout struct {
 	clusters
-	size   int64 // of the disk
+	size   int64  // of the disk
 	header []byte // the rest of its cluster is zeros
 
 	// Of the file, in clusters.
