@@ -1,6 +1,10 @@
 package dedup
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/strongroom-backup/strongroom/internal/mutant"
+)
 
 // frame is one frame of a batch, assembled in batch.buf.
 type frame struct {
@@ -9,10 +13,11 @@ type frame struct {
 	header     frameHeader
 }
 
-// store compresses the fresh blocks into frames, appends them to packs of the
-// writer's lanes and publishes their addresses.
+// store makes frames of the fresh blocks, compressed or not, appends them to
+// packs of the writer's lanes and publishes their addresses.
 func (b *batch) store() error {
 	b.buf, b.parts = b.buf[:0], b.parts[:0]
+	b.later = b.w.later && (b.s.space.ample() || mutant.On("dedup/later-on-full-disk"))
 	for i := 0; i < len(b.fresh); i += FrameBlocks {
 		b.assemble(b.fresh[i:min(i+FrameBlocks, len(b.fresh))])
 	}
@@ -41,11 +46,23 @@ func (b *batch) assemble(blocks []int) {
 	}
 	head := frameHeaderSize(len(blocks))
 	b.buf = b.buf[:f.start+head]
-	b.buf, f.header.codec = b.s.codec.encode(b.buf, b.contiguous(blocks))
+	b.encode(&f.header, blocks)
 	payload := b.buf[f.start+head:]
 	f.header.payload, f.header.crc = uint32(len(payload)), crc(payload)
 	f.end = len(b.buf)
 	b.parts = append(b.parts, f)
+}
+
+// encode appends a frame's payload to buf.
+func (b *batch) encode(h *frameHeader, blocks []int) {
+	if !b.later {
+		b.buf, h.codec = b.s.codec.encode(b.buf, b.contiguous(blocks))
+		return
+	}
+	h.codec = codecLater
+	for _, i := range blocks {
+		b.buf = append(b.buf, b.block(i)...) // what is written may be scribbled on, so not the caller's
+	}
 }
 
 // contiguous returns the blocks one behind the other, copied only if they are

@@ -20,6 +20,7 @@ type batch struct {
 	fresh []int             // claimed and in no index: to be stored
 	twins []twin            // equal to a fresh block of the same batch
 	waits []wait            // claimed by somebody else
+	later bool              // frames are not compressed in this round
 	buf   []byte            // frames, assembled
 	raw   []byte            // blocks of a frame that are not neighbours in data
 	parts []frame           // what is in buf

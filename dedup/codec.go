@@ -97,7 +97,7 @@ var errPayload = errors.New("payload does not decode")
 func (c *codec) decode(codecID uint8, payload, dst []byte, count int) error {
 	want := len(dst) / BlockSize
 	switch {
-	case codecID == codecRaw && len(payload) == count*BlockSize:
+	case isRaw(codecID) && len(payload) == count*BlockSize:
 		copy(dst, payload)
 		return nil
 	case codecID != codecZstd:

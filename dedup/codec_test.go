@@ -115,7 +115,7 @@ func TestBombs(t *testing.T) {
 		}
 	}
 	for name, payload := range map[string][]byte{"empty": nil, "short": {0x28}, "raw short": make([]byte, BlockSize)} {
-		for _, id := range []uint8{codecRaw, codecZstd, 2, 255} {
+		for _, id := range []uint8{codecRaw, codecZstd, codecLater, 3, 255} {
 			if err := c.decode(id, payload, make([]byte, frameRaw), FrameBlocks); err == nil {
 				t.Errorf("%s payload with codec %d was taken", name, id)
 			}

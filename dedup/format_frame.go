@@ -12,6 +12,7 @@ const (
 	slotUnused     = 0xffff
 	codecRaw       = 0
 	codecZstd      = 1
+	codecLater     = 2 // raw; whether compressing it pays was not tried
 	maxFrameHeader = frameFixed + FrameBlocks*32 + 4
 )
 
@@ -91,7 +92,7 @@ func parseFrameHeader(b []byte) (h frameHeader, err error) {
 // check refuses a header whose checksum holds and whose content is nonsense.
 func (h *frameHeader) check(cipher uint8, raw uint32) error {
 	n := int(h.count)
-	if cipher != cipherNone || h.codec > codecZstd {
+	if cipher != cipherNone || h.codec > codecLater {
 		return ErrNewerFormat
 	}
 	if raw != uint32(n)*BlockSize || !validPayload(h.codec, int(h.payload), n) {
@@ -105,9 +106,12 @@ func (h *frameHeader) check(cipher uint8, raw uint32) error {
 	return nil
 }
 
+// isRaw reports whether a frame's payload is its blocks as they are.
+func isRaw(codec uint8) bool { return codec == codecRaw || codec == codecLater }
+
 // validPayload bounds a payload's length by what its codec can have made.
 func validPayload(codec uint16, payload, count int) bool {
-	if codec == codecRaw {
+	if isRaw(uint8(codec)) {
 		return payload == count*BlockSize
 	}
 	return payload > 0 && payload < count*BlockSize

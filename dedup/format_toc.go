@@ -96,7 +96,7 @@ func (t *toc) check(limit int64) error {
 	next := int64(packHeaderSize)
 	for i := range t.frames {
 		f := &t.frames[i]
-		if f.count < 1 || f.count > FrameBlocks || f.codec > codecZstd || !validPayload(uint16(f.codec), int(f.payload), int(f.count)) {
+		if f.count < 1 || f.count > FrameBlocks || f.codec > codecLater || !validPayload(uint16(f.codec), int(f.payload), int(f.count)) {
 			return errTOC
 		}
 		if int64(f.offset) < next || f.end() > limit {

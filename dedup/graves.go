@@ -150,6 +150,7 @@ func (s *Store) dropPack(pack uint64, size int64, grace time.Duration) int64 {
 	gen, ok := s.packs.gen(pack)
 	s.packs.remove(pack)
 	s.health.forget(pack)
+	s.later.set(pack, 0)
 	if !ok { // it was missing
 		return 0
 	}

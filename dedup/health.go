@@ -119,6 +119,19 @@ func (h *health) cannotRead(pack uint64) {
 	h.changes.Add(1)
 }
 
+// blame makes sure that something is known to be wrong with a pack and reports
+// whether that is news.
+func (h *health) blame(pack uint64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.pack(pack)
+	if !p.empty() {
+		return false
+	}
+	p.structure = true
+	return true
+}
+
 // keep forgets the damaged blocks of a pack that wanted does not name.
 func (h *health) keep(pack uint64, wanted func(slot uint16) bool) {
 	h.mu.Lock()

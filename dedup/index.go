@@ -23,6 +23,7 @@ import (
 //	'p' u64 pack           → packRecord: its keys are in the index and it is durable
 //	'o' u64 pack           → u32 generation, u32 slots, u64 size: an open pack of a clean shutdown
 //	'v' u64 pack           → u64 nanoseconds since 1970: when all of it was last found good
+//	'l' u64 pack           → u64 bytes of its frames whose compression was not tried, when there are any
 //	'd' u64 pack           → damageRecord: what is known to be wrong with it
 //
 // It has no log of its own. A pack's keys and its 'p' record are one batch, so
@@ -279,7 +280,7 @@ func (x *index) addPack(pack uint64, gen uint32, t *toc, size int64, p preferenc
 			return errors.Join(err, b.Close())
 		}
 	}
-	if err := b.Set(packKey('p', pack), newPackRecord(gen, t, size).append(nil), nil); err != nil {
+	if err := writePack(b, pack, gen, t, size); err != nil {
 		return errors.Join(err, b.Close())
 	}
 	return errors.Join(b.Commit(pebble.NoSync), b.Close())
@@ -292,16 +293,24 @@ func (x *index) keeps(h *Hash, addr Addr, keep func(old, new Addr) bool) bool {
 	return err == nil && old != 0 && old != addr && keep(old, addr)
 }
 
+// writePack adds to a batch what is kept of a durable pack besides its blocks.
+func writePack(b *pebble.Batch, pack uint64, gen uint32, t *toc, size int64) error {
+	if err := writeLater(b, pack, t.laterBytes()); err != nil {
+		return err
+	}
+	return b.Set(packKey('p', pack), newPackRecord(gen, t, size).append(nil), nil)
+}
+
 // replacePack records a new generation of a pack, whose blocks keep their
 // addresses, and forgets the blocks that went with the old one.
-func (x *index) replacePack(pack uint64, r packRecord, gone []goneBlock) error {
-	return x.dropBlocks(gone, func(b *pebble.Batch) error { return b.Set(packKey('p', pack), r.append(nil), nil) })
+func (x *index) replacePack(pack uint64, gen uint32, t *toc, size int64, gone []goneBlock) error {
+	return x.dropBlocks(gone, func(b *pebble.Batch) error { return writePack(b, pack, gen, t, size) })
 }
 
 // removePack forgets a pack, all that is noted about it, and its blocks.
 func (x *index) removePack(pack uint64, gone []goneBlock) error {
 	return x.dropBlocks(gone, func(b *pebble.Batch) error {
-		for _, kind := range []byte{'p', 'v', 'd'} {
+		for _, kind := range []byte{'p', 'v', 'd', 'l'} {
 			if err := b.Delete(packKey(kind, pack), nil); err != nil {
 				return err
 			}

@@ -199,11 +199,25 @@ func (l *lanePool) bytes() (n int64) {
 // many bytes, and says how many: only a sealed pack can be collected. What is
 // smaller stays open for the next writer. An error leaves the rest open.
 func (s *Store) SealIdle(least int64) (sealed int, err error) {
+	return s.sealIdle(func(p *openPack) bool { return p.size >= least })
+}
+
+// SealLater is SealIdle for the packs that [Store.CompressPack] could do
+// something for: all of them, or those a collection would seal too.
+func (s *Store) SealLater(all bool) (sealed int, err error) {
+	least := int64(packHeaderSize + 1)
+	if !all {
+		least = s.worthSealing()
+	}
+	return s.sealIdle(func(p *openPack) bool { return p.size >= least && p.view.Load().laterBytes() > 0 })
+}
+
+func (s *Store) sealIdle(pick func(*openPack) bool) (sealed int, err error) {
 	if s.closed.Load() {
 		return 0, ErrClosed
 	}
 	for _, p := range s.pool.drain() {
-		if err != nil || p.usable() != nil || p.size < least {
+		if err != nil || p.usable() != nil || !pick(p) {
 			s.pool.give(p)
 			continue
 		}

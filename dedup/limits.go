@@ -44,6 +44,14 @@ const (
 	// rawRatioNum/rawRatioDen: a frame that does not shrink to 20/21 (ratio
 	// 1.05) is stored raw; reading it then costs no decoding.
 	rawRatioNum, rawRatioDen = 20, 21
+	// laterRoom and laterShare: with less than so many bytes left above the
+	// reserve, or than this part of a small tier, a writer made for compressing
+	// later compresses at once. What is stored as it is takes two to three times
+	// its room until it is compressed, and that takes the room of a pack.
+	laterRoom, laterShare = 4 << 30, 8
+	// busyFor: compressing later leaves half the cores to clients that stored
+	// something so lately.
+	busyFor = time.Second
 	// idleShare: idle packs that take more than this part of the store are worth
 	// collecting however small they are.
 	idleShare = 16

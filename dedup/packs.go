@@ -64,7 +64,8 @@ func (s *Store) unindexedPacks() (infos []PackInfo) {
 		t := p.view.Load()
 		seen[p.id.Pack] = true
 		infos = append(infos, PackInfo{
-			ID: p.id, Slots: len(t.slots), Frames: len(t.frames), Bytes: t.end(), Open: true, Damaged: s.health.state(p.id.Pack).damaged,
+			ID: p.id, Slots: len(t.slots), Frames: len(t.frames), Bytes: t.end(), LaterBytes: t.laterBytes(), Open: true,
+			Damaged: s.health.state(p.id.Pack).damaged,
 		})
 	}
 	for _, pack := range s.health.lost() {
@@ -81,7 +82,7 @@ func (s *Store) packPage(from uint64, limit int) (infos []PackInfo, err error) {
 	err = s.index.page('p', from, limit, func(pack uint64, v []byte) error {
 		r, err := parsePackRecord(v)
 		if err == nil {
-			info := PackInfo{ID: tier.ID{Pack: pack, Gen: r.gen}, Slots: int(r.slots), Frames: int(r.frames), Bytes: r.size}
+			info := PackInfo{ID: tier.ID{Pack: pack, Gen: r.gen}, Slots: int(r.slots), Frames: int(r.frames), Bytes: r.size, LaterBytes: s.later.get(pack)}
 			infos = append(infos, info)
 		}
 		return err

@@ -42,5 +42,6 @@ func (w *Writer) Put(data []byte, hints, out []Addr) (PutResult, error) {
 		}
 		data, out = data[n*BlockSize:], out[n:]
 	}
+	w.s.putAt.Store(monotonic())
 	return sum, nil
 }

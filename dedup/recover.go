@@ -35,6 +35,9 @@ func (s *Store) recover() error {
 	if err != nil {
 		return fmt.Errorf("block index: %w", err)
 	}
+	if err := s.loadLater(); err != nil {
+		return fmt.Errorf("block index: %w", err)
+	}
 	if r.parks, err = s.index.takeOpenRecords(); err != nil {
 		return fmt.Errorf("block index: %w", err)
 	}
@@ -249,6 +252,7 @@ func (r *recovery) index(id tier.ID, file tier.File, t *toc, turn <-chan struct{
 		return errors.Join(fmt.Errorf("%w: %w", errIndexWrite, err), file.Close())
 	}
 	s.sealedBytes.Add(size)
+	s.later.set(id.Pack, t.laterBytes())
 	return file.Close()
 }
 

@@ -27,19 +27,32 @@ type rewrite struct {
 	buf   []byte // frames not yet written
 	moved int64  // bytes written
 
-	group struct { // blocks of the next frame
-		slots  []uint16
-		hashes []Hash
-		raw    []byte
-	}
-	ended bool // the file may look sealed
+	group   *regroup   // blocks of the next frame
+	pending []*regroup // full, being compressed, in order
+	free    []*regroup // to be used again
+	width   func() int // how many are compressed at a time
+	ended   bool       // the file may look sealed
+}
+
+// regroup is blocks that get a frame of their own.
+type regroup struct {
+	slots   []uint16
+	hashes  []Hash
+	raw     []byte
+	payload []byte
+	codec   uint16
+	done    chan struct{} // holds one token when payload is there
+}
+
+func newRegroup() *regroup {
+	return &regroup{raw: make([]byte, 0, frameRaw), done: make(chan struct{}, 1)}
 }
 
 // newRewrite makes the file of the pack's next generation. Generations that an
 // earlier attempt left behind are stepped over.
-func (s *Store) newRewrite(ctx context.Context, old tier.ID, l *rate.Limiter) (*rewrite, error) {
+func (s *Store) newRewrite(ctx context.Context, old tier.ID, p rewritePlan) (*rewrite, error) {
 	const attempts = 16
-	w := &rewrite{s: s, ctx: ctx, limit: l, id: old, size: packHeaderSize}
+	w := &rewrite{s: s, ctx: ctx, limit: p.limit, id: old, size: packHeaderSize, width: p.width, group: newRegroup()}
 	var err error
 	for range attempts {
 		if w.id.Gen++; w.id.Gen == 0 {
@@ -55,7 +68,6 @@ func (s *Store) newRewrite(ctx context.Context, old tier.ID, l *rate.Limiter) (*
 	h := packHeader{domain: s.opts.Domain, gen: w.id.Gen, pack: w.id.Pack, created: s.opts.Clock(), store: s.opts.StoreID}
 	w.size = 0
 	w.buf = h.append(make([]byte, 0, readSpan+frameRaw+maxFrameHeader))
-	w.group.raw = make([]byte, 0, frameRaw)
 	return w, nil
 }
 
@@ -65,7 +77,7 @@ func (w *rewrite) place() int64 { return w.size + int64(len(w.buf)) }
 // copyFrame takes a frame as it is but for its header. The entries are those of
 // its blocks that stay.
 func (w *rewrite) copyFrame(from *toc, frame int, h frameHeader, payload []byte, entries []int) error {
-	if err := w.endFrame(); err != nil {
+	if err := w.endFrames(); err != nil {
 		return err
 	}
 	f := from.frames[frame]
@@ -86,7 +98,7 @@ func (w *rewrite) copyFrame(from *toc, frame int, h frameHeader, payload []byte,
 
 // addBlock takes a block that goes into a frame with its new neighbours.
 func (w *rewrite) addBlock(slot uint16, hash Hash, data []byte) error {
-	g := &w.group
+	g := w.group
 	g.slots, g.hashes, g.raw = append(g.slots, slot), append(g.hashes, hash), append(g.raw, data...)
 	if len(g.slots) < FrameBlocks {
 		return nil
@@ -96,7 +108,7 @@ func (w *rewrite) addBlock(slot uint16, hash Hash, data []byte) error {
 
 // addLost keeps the place of a block there is no good copy of.
 func (w *rewrite) addLost(slot uint16, hash Hash) error {
-	if err := w.endFrame(); err != nil {
+	if err := w.endFrames(); err != nil {
 		return err
 	}
 	w.toc.slots = append(w.toc.slots, tocSlot{slot: slot, flags: slotDamaged | slotLost})
@@ -104,29 +116,86 @@ func (w *rewrite) addLost(slot uint16, hash Hash) error {
 	return nil
 }
 
-// endFrame compresses the blocks gathered so far.
+// endFrame has the blocks gathered so far compressed. Frames are compressed as
+// many at a time as the width allows and written in their order.
 func (w *rewrite) endFrame() error {
-	g := &w.group
-	n := len(g.slots)
-	if n == 0 {
+	g, width := w.group, 1
+	if len(g.slots) == 0 {
 		return nil
 	}
-	h := frameHeader{count: uint8(n), domain: w.s.opts.Domain, pack: w.id.Pack, gen: w.id.Gen}
+	if w.width != nil {
+		width = w.width()
+	}
+	w.group = w.unused()
+	w.pending = append(w.pending, g)
+	if width == 1 {
+		g.compress(w.s.codec)
+	} else {
+		go g.compress(w.s.codec)
+	}
+	return w.settle(width - 1)
+}
+
+// endFrames ends the frame and waits for all of them.
+func (w *rewrite) endFrames() error {
+	if err := w.endFrame(); err != nil {
+		return err
+	}
+	return w.settle(0)
+}
+
+func (w *rewrite) unused() *regroup {
+	n := len(w.free)
+	if n == 0 {
+		return newRegroup()
+	}
+	g := w.free[n-1]
+	w.free = w.free[:n-1]
+	return g
+}
+
+func (g *regroup) compress(c *codec) {
+	g.payload, g.codec = c.encode(g.payload[:0], g.raw)
+	if mutant.On("dedup/compress-again") && g.codec == codecRaw {
+		g.codec = codecLater
+	}
+	g.done <- struct{}{}
+}
+
+// settle writes the frames that wait, but for the last few, which may still be
+// compressed.
+func (w *rewrite) settle(left int) error {
+	for len(w.pending) > left {
+		g := w.pending[0]
+		<-g.done
+		w.pending = append(w.pending[:0], w.pending[1:]...)
+		w.addFrame(g)
+		g.slots, g.hashes, g.raw = g.slots[:0], g.hashes[:0], g.raw[:0]
+		w.free = append(w.free, g)
+		if err := w.write(readSpan); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addFrame puts a compressed frame behind the others.
+func (w *rewrite) addFrame(g *regroup) {
+	n := len(g.slots)
+	h := frameHeader{
+		count: uint8(n), codec: g.codec, domain: w.s.opts.Domain, pack: w.id.Pack, gen: w.id.Gen,
+		payload: uint32(len(g.payload)), crc: crc(g.payload),
+	}
 	for i := range h.slots {
 		h.slots[i] = slotUnused
 	}
 	copy(h.slots[:], g.slots)
 	copy(h.hashes[:], g.hashes)
-	at, off := len(w.buf), w.place()
-	head := frameHeaderSize(n)
-	w.buf = w.buf[:at+head]
-	w.buf, h.codec = w.s.codec.encode(w.buf, g.raw)
-	payload := w.buf[at+head:]
-	h.payload, h.crc = uint32(len(payload)), crc(payload)
-	h.put(w.buf[at : at+head])
-	w.toc.add(&h, off, 0)
-	g.slots, g.hashes, g.raw = g.slots[:0], g.hashes[:0], g.raw[:0]
-	return w.write(readSpan)
+	w.toc.add(&h, w.place(), 0)
+	at := len(w.buf)
+	w.buf = w.buf[:at+frameHeaderSize(n)]
+	h.put(w.buf[at:])
+	w.buf = append(w.buf, g.payload...)
 }
 
 // write puts what is gathered into the file once it is so much.
@@ -164,7 +233,7 @@ func (w *rewrite) put(b []byte) error {
 // that the frames before it are durable, so it comes after their sync. A sync
 // that fails is not tried again: the caller discards the file.
 func (w *rewrite) finish() error {
-	if err := w.endFrame(); err != nil {
+	if err := w.endFrames(); err != nil {
 		return err
 	}
 	if err := w.write(0); err != nil {
@@ -228,6 +297,9 @@ func (w *rewrite) readBack() error {
 // discard removes the file after a failure. If it may look sealed and cannot be
 // removed for certain, the next start may choose it: then the pack is frozen.
 func (w *rewrite) discard() error {
+	for _, g := range w.pending {
+		<-g.done
+	}
 	var err error
 	if w.file != nil {
 		err = w.file.Close()

@@ -136,6 +136,7 @@ func (s *Store) sealed(p *openPack, t *toc) error {
 		return nil
 	}
 	s.sealedBytes.Add(size)
+	s.later.set(p.id.Pack, t.laterBytes())
 	s.open.delete(p.id.Pack)
 	s.recent.removePack(p.id.Pack, t, 0)
 	s.count.sealed.Add(1)

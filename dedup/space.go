@@ -20,6 +20,7 @@ type space struct {
 
 	mu      sync.Mutex
 	checked time.Time
+	total   uint64 // bytes of the tier, 0 when not known
 	left    uint64 // bytes above the reserve at the last check
 	written uint64 // since
 }
@@ -60,6 +61,32 @@ func (s *space) check() error {
 	} else if err != nil {
 		return fmt.Errorf("cannot tell whether there is space: %w", err)
 	}
-	s.checked, s.written, s.left = s.now(), 0, u.Free-min(u.Free, s.reserve)
+	s.checked, s.written, s.total, s.left = s.now(), 0, u.Total, u.Free-min(u.Free, s.reserve)
+	return nil
+}
+
+// ample reports whether there is room for data that takes less of it only later.
+// When that cannot be told there is not; take says what is wrong.
+func (s *space) ample() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stale(0) && s.check() != nil {
+		return false
+	}
+	return s.left-min(s.left, s.written) >= min(laterRoom, s.total/laterShare)
+}
+
+// room refuses a pack of n bytes the tier has no space for. It may use the
+// reserve: what it replaces takes more.
+func (s *space) room(n int64) error {
+	u, err := s.tier.Usage()
+	switch {
+	case errors.Is(err, tier.ErrUsageUnknown):
+		return nil
+	case err != nil:
+		return fmt.Errorf("cannot tell whether there is space: %w", err)
+	case u.Free < uint64(n):
+		return fmt.Errorf("the store's disk has %d bytes left, and writing the pack anew may take %d: %w", u.Free, n, syscall.ENOSPC)
+	}
 	return nil
 }

@@ -73,7 +73,7 @@ func (sp *span) read(addrs []Addr, dst []byte) (n int, err error) {
 
 // readFrom reads what was planned.
 func (sp *span) readFrom(f tier.File) error {
-	if sp.view.frames[sp.pieces[0].frame].codec == codecRaw {
+	if isRaw(sp.view.frames[sp.pieces[0].frame].codec) {
 		return sp.readRaw(f)
 	}
 	return sp.readFrames(f)
@@ -121,7 +121,7 @@ func (sp *span) join(frame int) bool {
 		}
 		prev, next := &sp.view.frames[last], &sp.view.frames[frame]
 		first := sp.view.frames[sp.pieces[0].frame].dataOffset()
-		if prev.codec == codecRaw || next.codec == codecRaw || int64(next.offset) != prev.end() || next.end()-first > readSpan {
+		if isRaw(prev.codec) || isRaw(next.codec) || int64(next.offset) != prev.end() || next.end()-first > readSpan {
 			return false
 		}
 	}

@@ -104,6 +104,7 @@ type counters struct {
 	damaged, indexErrors                                  atomic.Uint64
 
 	collections, condemnedBytes, movedBytes, freedBytes, removed, compacted atomic.Uint64
+	compressions, compressedIn, compressedOut                               atomic.Uint64
 	verified, verifiedBytes, repairedPacks, repairedBlocks, healedReads     atomic.Uint64
 }
 
@@ -136,11 +137,14 @@ func (s *Store) Stats() Stats {
 		Packs: s.packs.count(), RecentBlocks: s.recent.len(), SealingPacks: len(s.sealing),
 		Index: s.index.metrics(),
 	}
-	st.PackBytes = s.sealedBytes.Load()
+	st.PackBytes, st.LaterBytes = s.sealedBytes.Load(), s.later.sum()
 	for _, p := range s.open.all() {
-		st.PackBytes += p.view.Load().end()
+		t := p.view.Load()
+		st.PackBytes += t.end()
+		st.LaterBytes += t.laterBytes()
 		st.OpenPacks++
 	}
+	st.Compressions, st.CompressedIn, st.CompressedOut = c.compressions.Load(), c.compressedIn.Load(), c.compressedOut.Load()
 	st.Collections, st.CondemnedBytes, st.MovedBytes, st.FreedBytes = c.collections.Load(), c.condemnedBytes.Load(), c.movedBytes.Load(), c.freedBytes.Load()
 	st.PacksRemoved, st.PacksCompacted, st.PendingRemoval = c.removed.Load(), c.compacted.Load(), s.graves.count()
 	st.PacksVerified, st.VerifiedBytes, st.HealedReads = c.verified.Load(), c.verifiedBytes.Load(), c.healedReads.Load()

@@ -83,7 +83,10 @@ type Store struct {
 	open   openSet
 	space  space
 	health health
+	later  laterSet
 	count  counters
+
+	putAt atomic.Int64 // when a writer stored something last, monotonic, see busy
 
 	readOnly    bool         // of a Reader: there is no index, and nothing is written
 	sealedBytes atomic.Int64 // of the files of packs that are not open, graves included

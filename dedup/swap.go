@@ -16,6 +16,7 @@ type rewritePlan struct {
 	salvage  bool                        // keep the places of blocks no good copy of which is left
 	limit    *rate.Limiter
 	grace    time.Duration
+	width    func() int // how many frames are compressed at a time, nil: one
 }
 
 // rewritten is what came of it.
@@ -24,6 +25,7 @@ type rewritten struct {
 	freed    int64 // bytes the old file has more than the new one
 	repaired int   // blocks taken from another copy
 	left     int   // blocks lost
+	tried    int   // frames of before whose compression was tried now
 }
 
 // liveDamage is a live block without a good copy: its pack is left as it is, for
@@ -60,7 +62,7 @@ func (s *Store) rewritePack(ctx context.Context, pack uint64, p rewritePlan) (re
 	if err != nil {
 		return res, err
 	}
-	w, err := s.newRewrite(ctx, old.id, p.limit)
+	w, err := s.newRewrite(ctx, old.id, p)
 	if err != nil {
 		return res, err
 	}
@@ -68,7 +70,7 @@ func (s *Store) rewritePack(ctx context.Context, pack uint64, p rewritePlan) (re
 	if err = c.run(); err == nil {
 		err = w.finish()
 	}
-	res = rewritten{moved: w.moved, freed: size - w.size, repaired: c.repaired, left: c.left}
+	res = rewritten{moved: w.moved, freed: size - w.size, repaired: c.repaired, left: c.left, tried: c.tried}
 	if err != nil {
 		return res, withDiscard(err, w.discard())
 	}
@@ -89,9 +91,10 @@ func withDiscard(err, discard error) error {
 func (s *Store) swap(old view, oldSize int64, w *rewrite, p rewritePlan) {
 	pack := w.id.Pack
 	gone := old.blocks(pack, func(slot uint16) bool { return !p.wanted(slot) })
-	if err := s.index.replacePack(pack, newPackRecord(w.id.Gen, &w.toc, w.size), gone); err != nil {
+	if err := s.index.replacePack(pack, w.id.Gen, &w.toc, w.size, gone); err != nil {
 		s.indexError(err) // the next start sees the new generation and indexes it
 	}
+	s.later.set(pack, w.toc.laterBytes())
 	s.sealedBytes.Add(w.size)
 	s.packs.replace(w.id)
 	s.swapped()
@@ -121,7 +124,7 @@ type copier struct {
 	old view
 	r   *frameReader
 
-	repaired, left int
+	repaired, left, tried int
 }
 
 // run goes through the pack in order of slot, which is that of its frames.
@@ -167,11 +170,14 @@ func (c *copier) frame(from, to int) error {
 	if err != nil {
 		return err
 	}
-	if whole {
-		frame := int(c.old.slots[from].frame)
-		if c.p.verbatim(len(stay), int(c.old.frames[frame].count)) {
-			return c.w.copyFrame(c.old.toc, frame, c.r.head, c.r.payload, stay)
-		}
+	// Whatever writes a pack anew makes good for what was not compressed.
+	frame := int(c.old.slots[from].frame)
+	later := c.old.slots[from].flags&slotLost == 0 && c.old.frames[frame].codec == codecLater
+	if whole && !later && c.p.verbatim(len(stay), int(c.old.frames[frame].count)) {
+		return c.w.copyFrame(c.old.toc, frame, c.r.head, c.r.payload, stay)
+	}
+	if later {
+		c.tried++
 	}
 	for _, i := range stay {
 		if err := c.block(i); err != nil {

@@ -86,6 +86,17 @@ func (t *toc) bytes() (n int64) {
 	return n
 }
 
+// laterBytes is the size of the frames whose compression was not tried, headers
+// included.
+func (t *toc) laterBytes() (n int64) {
+	for i := range t.frames {
+		if f := &t.frames[i]; f.codec == codecLater {
+			n += f.end() - int64(f.offset)
+		}
+	}
+	return n
+}
+
 // end is the offset behind the last frame.
 func (t *toc) end() int64 {
 	if len(t.frames) == 0 {
