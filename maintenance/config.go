@@ -12,6 +12,7 @@ type Config struct {
 	Settings Settings
 	GC       GCConfig
 	Scrub    ScrubConfig
+	Compress CompressConfig
 	// PruneAt is when Run prunes, in Location; nil: never.
 	PruneAt cron.Schedule
 	// Location is where days and weeks of the keep rules begin; nil: UTC.
@@ -33,6 +34,15 @@ type GCConfig struct {
 	Every   time.Duration // how often all that is looked at; 0: 30 s
 	AtLeast time.Duration // a collection begins when there was none for so long; 0: 24 h, below 0: never
 	Grace   time.Duration // how long a replaced pack file stays at least
+}
+
+// CompressConfig is when data is compressed that was stored without, and how
+// fast.
+type CompressConfig struct {
+	Rate  int64         // bytes written per second; 0: no limit
+	Idle  time.Duration // clients must have brought nothing for so long; 0: 10 s
+	At    int64         // or so many bytes wait; 0: 1 GiB
+	Every time.Duration // how often all that is looked at; 0: 2 s
 }
 
 // ScrubConfig is how often every byte is read again, and how fast.

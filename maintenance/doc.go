@@ -1,6 +1,6 @@
 // Package maintenance looks after what a store holds, for as long as it holds
 // it: it gives back space, reads everything again before it is needed, heals,
-// prunes by policy and bounds chains. [Engine.Run] does all of that by the clock;
+// prunes by policy, bounds chains and compresses what nobody had time to. [Engine.Run] does all of that by the clock;
 // each thing is also a method.
 //
 // # The end of a point
@@ -66,6 +66,15 @@
 // A collection may die at any step: marks are in memory, and a sweep replaces
 // one file at a time, the old one last.
 //
+// # Compressing later
+//
+// Writers may store data as it is and leave compressing for later, when a client
+// is faster than the compressor. [Engine.Compress] makes good for it: packs are
+// written anew, every block in its slot, one after the other. It begins by itself
+// when nothing was brought for a while or a lot waits, and rests between packs
+// while clients store data, unless the disk fills up. What a collection or a
+// repair writes anew is compressed too.
+//
 // # Damage
 //
 // Damage is met by reads and looked for by verification: of everything within a
@@ -88,7 +97,7 @@
 //	volume's lock of points   held while a point goes or a session begins
 //	damageState.looking       one look for affected images at a time
 //	jobs.mu → run.mu          what is running
-//	damageState.mu, gcState.mu, scrubState.mu, ageState.mu, Engine.mu: leaves
+//	damageState.mu, gcState.mu, scrubState.mu, ageState.mu, compressState.mu, Engine.mu: leaves
 //
 // Starting a backup asks plan with volume's lock held shared, so plan
 // changes nothing; it returns what is to be done before, which Start does without

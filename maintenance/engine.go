@@ -23,11 +23,12 @@ type Engine struct {
 	config Config
 	events Events
 
-	jobs   jobs
-	gc     gcState
-	scrub  scrubState
-	damage damageState
-	age    ageState
+	jobs     jobs
+	gc       gcState
+	scrub    scrubState
+	damage   damageState
+	age      ageState
+	compress compressState
 
 	logVerified atomic.Int64 // when the metadata log was read last, in this process
 
@@ -61,6 +62,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { e.loop(ctx, "collect garbage", e.config.GC.Every, e.CollectDue) })
 	wg.Go(func() { e.loop(ctx, "look after damage", damageEvery, e.HealDue) })
+	wg.Go(func() { e.loop(ctx, "compress", e.config.Compress.Every, e.CompressDue) })
 	if e.config.Scrub.TargetAge > 0 {
 		wg.Go(func() {
 			e.loop(ctx, "verify packs", e.config.Scrub.Every, func(ctx context.Context) error {

@@ -29,6 +29,12 @@ const (
 	defaultAtLeast = 24 * time.Hour
 	// retryAfter is how long a loop waits after a failure before it tries the same again.
 	retryAfter = 5 * time.Minute
+	// defaultCompressIdle begins soon after the last backup and not in its pauses.
+	defaultCompressIdle = 10 * time.Second
+	// defaultCompressAt bounds what waits while backups go on for hours: so much takes a few seconds.
+	defaultCompressAt = 1 << 30
+	// defaultCompressEvery is a look at two counters.
+	defaultCompressEvery = 2 * time.Second
 	// maxPause is the longest a sweep holds back for ingest after one pack.
 	maxPause = 2 * time.Second
 

@@ -54,12 +54,16 @@ func (c *Config) fill() error {
 	g.Every = or(g.Every, defaultGCEvery)
 	g.AtLeast = or(g.AtLeast, defaultAtLeast)
 	c.Scrub.Every = or(c.Scrub.Every, defaultScrubEvery)
+	z := &c.Compress
+	z.Idle = or(z.Idle, defaultCompressIdle)
+	z.At = or(z.At, defaultCompressAt)
+	z.Every = or(z.Every, defaultCompressEvery)
 	switch {
-	case g.Rate < 0 || c.Scrub.Rate < 0:
+	case g.Rate < 0 || c.Scrub.Rate < 0 || z.Rate < 0:
 		return errors.New("maintenance: a rate is below 0")
 	case !(g.DeadRatio > 0 && g.DeadRatio <= 1):
 		return fmt.Errorf("maintenance: a dead ratio of %v is not a share", g.DeadRatio)
-	case g.Every < 0 || c.Scrub.Every < 0 || c.Scrub.TargetAge < 0 || g.Grace < 0:
+	case g.Every < 0 || c.Scrub.Every < 0 || c.Scrub.TargetAge < 0 || g.Grace < 0 || z.Idle < 0 || z.Every < 0:
 		return errors.New("maintenance: a time is below 0")
 	}
 	return c.Settings.Validate()

@@ -71,6 +71,7 @@ func (e *Engine) Stats() Stats {
 	s := e.stats
 	e.mu.Unlock()
 	s.GC.Running = e.isRunning(GC)
+	s.Compress.Running = e.isRunning(Compress)
 	s.Verify.Age, _ = e.Age()
 	now := e.damageNow()
 	s.Verify.DamagedNow = len(now.list())
