@@ -1,23 +1,26 @@
 package files
 
-import "time"
+import (
+	"time"
+
+	"github.com/strongroom-backup/strongroom/catalog"
+)
 
 // Every bound of this package, with its reason.
 const (
-	// maxComponent and maxName are what Linux file systems allow a component, for
-	// a whole name: names come back out over mounts.
+	// maxComponent is what file systems allow a component of a name; the catalog
+	// says what else a file may be called.
 	maxComponent = 255
-	maxName      = 255
-	// maxDepth is more folders than a backup tool makes.
-	maxDepth = 8
-	// maxFiles bounds a session's names; each is a node in memory and a journal on disk.
-	maxFiles = 4096
+	// maxDepth is how deep folders go.
+	maxDepth = catalog.MaxFileDepth
+	// maxFiles bounds a session's names: a point keeps no more.
+	maxFiles = catalog.MaxFiles
 	// maxDirs bounds the empty folders remembered for a session.
 	maxDirs = 1024
 	// maxUserFolders bounds the folders of VMs that standing users have begun.
 	maxUserFolders = 4096
-	// maxFileSize is what a volume takes.
-	maxFileSize = 1 << 50
+	// maxFileSize is 64 TiB, which is what a volume takes.
+	maxFileSize = 1 << 46
 	// maxManifest bounds manifest.json, which is read whole.
 	maxManifest = 1 << 20
 

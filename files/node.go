@@ -112,7 +112,7 @@ func (n *node) admit(length int, off int64, atEnd bool) (int64, error) {
 		off = n.size
 	}
 	if off < 0 || off > maxFileSize-int64(length) {
-		return 0, fmt.Errorf("%w: write of %d bytes at %d; files go up to 1 PiB", fs.ErrInvalid, length, off)
+		return 0, fmt.Errorf("%w: write of %d bytes at %d; files go up to 64 TiB", fs.ErrInvalid, length, off)
 	}
 	size, written := max(n.size, off+int64(length)), n.written+int64(length)
 	if err := n.charge(min(size, written)); err != nil {
@@ -129,6 +129,13 @@ func (n *node) failed() error {
 		return err
 	}
 	return n.err
+}
+
+// failure is why the file takes no more.
+func (n *node) failure() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.failed()
 }
 
 // charge makes the account pay for the file's present use. The caller holds mu.
@@ -282,7 +289,7 @@ func (n *node) read(p []byte, off int64) (int, error) {
 // write failed.
 func (n *node) truncate(size int64) error {
 	if size < 0 || size > maxFileSize {
-		return fmt.Errorf("%w: length %d; files go up to 1 PiB", fs.ErrInvalid, size)
+		return fmt.Errorf("%w: length %d; files go up to 64 TiB", fs.ErrInvalid, size)
 	}
 	n.op.Lock()
 	defer n.op.Unlock()

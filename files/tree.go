@@ -25,8 +25,9 @@ type tree struct {
 	readOnly bool
 	// folder returns the files of a VM; make: something will be made in it.
 	folder func(vm string, make bool) (*folder, error)
-	// renamed is called after a file got another name, by whom asked; nil: nothing is to be done.
-	renamed func(f *folder, from, to string) error
+	// complete is called when the rename of X.part to X said that a disk's image
+	// is; nil: that means nothing.
+	complete func(f *folder, from, to string) error
 }
 
 // place is where a name leads.
@@ -255,13 +256,19 @@ func (t *tree) Rename(from, to string, replace bool) error {
 	if err != nil {
 		return err
 	}
-	if err := p.folder.rename(p.name, q.name, t.conn, replace); err != nil {
+	if t.complete == nil || !completes(p.name, q.name) {
+		return p.folder.rename(p.name, q.name, t.conn, replace)
+	}
+	if err := p.folder.rename(p.name, q.name, t.conn, false); err != nil { // so that it can be undone
 		return err
 	}
-	if t.renamed == nil {
-		return nil
-	}
-	return t.renamed(p.folder, p.name, q.name)
+	return t.complete(p.folder, p.name, q.name)
+}
+
+// completes reports whether a rename says that a disk's image is complete.
+func completes(from, to string) bool {
+	_, _, ok := imageName(to)
+	return ok && from == to+partSuffix
 }
 
 func (t *tree) Link(from, to string) error {

@@ -102,7 +102,7 @@ func (s *Service) UserTree(u User, conn string) (sftp.Tree, error) {
 	acct.limit(u.Quota)
 	t.folder = func(vm string, make bool) (*folder, error) { return s.userFolder(u.Name, vm, acct, make) }
 	if u.CommitOnRename && !u.ReadOnly {
-		t.renamed = func(f *folder, from, to string) error { return s.commitRenamed(u.Name, f, from, to, conn) }
+		t.complete = func(f *folder, from, to string) error { return s.commitRenamed(u.Name, f, from, to, conn) }
 	}
 	return t, nil
 }
