@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/strongroom-backup/strongroom/catalog"
+	"github.com/strongroom-backup/strongroom/files"
 	"github.com/strongroom-backup/strongroom/internal/units"
 	"github.com/strongroom-backup/strongroom/server/api"
 	"github.com/strongroom-backup/strongroom/volume"
@@ -19,6 +20,9 @@ var (
 	errAborting   = errors.New("the backup is being aborted")
 	errExpired    = errors.New("the backup's time has passed")
 )
+
+// errEnding refuses what would begin too late.
+var errEnding = &api.Error{Status: http.StatusServiceUnavailable, Message: "the server is ending", Hint: "ask again when it has started"}
 
 // startBackup opens a session.
 func (s *Server) startBackup(r api.BackupRequest) (api.Backup, error) {
@@ -39,7 +43,7 @@ func (s *Server) startBackup(r api.BackupRequest) (api.Backup, error) {
 	}
 	q := volume.StartRequest{
 		VM: r.VM, Mode: r.Mode, Parent: r.Parent, ParentCheckpoint: r.ParentCheckpoint,
-		Checkpoint: r.Checkpoint, Labels: r.Labels, TTL: ttl, Manual: r.Manual, Branch: r.Branch,
+		Checkpoint: r.Checkpoint, Labels: r.Labels, TTL: ttl, Manual: r.Manual, Branch: r.Branch, Files: r.SFTP,
 	}
 	for _, d := range r.Disks {
 		q.Disks = append(q.Disks, volume.DiskSpec{Name: d.Disk, Size: d.Size})
@@ -51,8 +55,14 @@ func (s *Server) startBackup(r api.BackupRequest) (api.Backup, error) {
 	if err != nil {
 		return api.Backup{}, err
 	}
-	s.log.Info("backup opened", keySession, st.Session, keyVM, st.VM, "disks", len(st.Disks), "expires", st.Expires)
-	return s.backup(st), nil
+	out := s.backup(st)
+	if r.SFTP {
+		if err := s.addLogin(&out); err != nil {
+			return api.Backup{}, err
+		}
+	}
+	s.log.Info("backup opened", keySession, st.Session, keyVM, st.VM, "disks", len(st.Disks), "files", r.SFTP, "expires", st.Expires)
+	return out, nil
 }
 
 // checkSpace refuses new backups on a full store at once, before a client has
@@ -69,27 +79,51 @@ func (s *Server) checkSpace() error {
 	return nil
 }
 
-// commitBackup takes leave of the session's clients and publishes it.
+// commitBackup takes leave of the session's clients and publishes it. Whoever
+// asks again meanwhile waits for the same answer.
 func (s *Server) commitBackup(id string) (api.Receipt, error) {
+	r, err, _ := s.commits.Do(id, func() (any, error) { return s.commitOnce(id) })
+	if err != nil {
+		return api.Receipt{}, err
+	}
+	return r.(api.Receipt), nil
+}
+
+func (s *Server) commitOnce(id string) (api.Receipt, error) {
+	if !s.publishing.TryRLock() {
+		return api.Receipt{}, errEnding
+	}
+	defer s.publishing.RUnlock()
 	release, err := s.leave(id, errCommitting)
 	if err != nil {
 		return api.Receipt{}, err
 	}
 	defer release()
 	begun := time.Now()
-	r, err := s.engines.vols.Commit(id)
+	r, err := s.publish(id)
 	if err != nil {
 		s.log.Error("commit failed", keySession, id, keyError, err)
 		return api.Receipt{}, err
 	}
-	var fresh, stored int64
-	for _, im := range r.Images {
-		fresh += im.NewBytes
-		stored += im.StoredBytes
-	}
-	s.log.Info("point committed", keySession, id, keyVM, r.VM, keyPoint, r.Point, "new_bytes", fresh, "stored_bytes", stored,
-		keyDuration, time.Since(begun).Round(time.Millisecond))
+	s.log.Info("point committed", append(committedAttrs(r, keySession, id), keyDuration, time.Since(begun).Round(time.Millisecond))...)
 	return receipt(r), nil
+}
+
+// publish commits a session. Making images of files takes as long as it takes;
+// only the server's end interrupts it, so that a client that went away can ask
+// again for the receipt.
+func (s *Server) publish(id string) (volume.Receipt, error) {
+	st, err := s.engines.vols.Status(id)
+	if err != nil {
+		return volume.Receipt{}, err
+	}
+	if !st.KeepsFiles || st.State != volume.Open {
+		return s.engines.vols.Commit(id)
+	}
+	i := st.Import
+	return s.files.Commit(s.ctx, id, files.CommitOptions{
+		Mode: i.Mode, Parent: i.Parent, ParentCheckpoint: i.ParentCheckpoint, Checkpoint: i.Checkpoint, Branch: i.Branch,
+	})
 }
 
 // abortBackup takes leave of the session's clients and drops it.
@@ -115,7 +149,9 @@ func (s *Server) leave(id string, reason error) (release func(), err error) {
 	}
 	var tokens []string
 	for _, d := range st.Disks {
-		tokens = append(tokens, d.Token)
+		if d.Token != "" { // not of one that a file became
+			tokens = append(tokens, d.Token)
+		}
 	}
 	s.exports.fence(tokens, reason.Error())
 	for _, t := range tokens {
@@ -143,12 +179,18 @@ func (s *Server) backup(st volume.Status) api.Backup {
 		Session: st.Session, VM: st.VM, State: string(st.State), Reason: st.Reason, Point: st.Point,
 		Started: st.Started, Expires: st.Expires, Labels: st.Labels, Disks: []api.BackupDisk{},
 	}
+	for _, f := range st.Files {
+		b.Files = append(b.Files, backupFile(f))
+	}
+	if st.State == volume.Open {
+		b.SFTP = s.jobLoginOf(st.Session, st.VM)
+	}
 	for _, d := range st.Disks {
 		out := api.BackupDisk{
 			Disk: d.Disk, Mode: string(d.Mode), Parent: d.Parent, Size: d.Size,
 			WrittenBytes: d.WrittenBytes, ZeroedBytes: d.ZeroedBytes, NewBytes: d.NewBytes, StoredBytes: d.StoredBytes,
 		}
-		if st.State == volume.Open {
+		if st.State == volume.Open && d.Token != "" {
 			out.Export, out.URI, out.UnixURI = d.Token, s.tcpURI(d.Token), s.unixURI(d.Token)
 		}
 		b.Disks = append(b.Disks, out)

@@ -114,7 +114,7 @@ func NewConfig() Config {
 		},
 		SFTP: SFTPConfig{
 			Listen:       None,
-			Limits:       SFTPLimits{Connections: 256, ConnectionsPerAddress: 64, ConnectionsPerUser: 32, Handles: 256},
+			Limits:       SFTPLimits{Connections: 256, ConnectionsPerAddress: 64, ConnectionsPerUser: 32, Handles: 1024},
 			LoginTimeout: units.Duration(sftpLoginDefault),
 			IdleTimeout:  units.Duration(sftpIdleDefault),
 		},

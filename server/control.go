@@ -78,6 +78,8 @@ var routes = []route{
 	{"POST", api.Base + "/prune", accessFull, (*Server).postPrune},
 	{"GET", api.Base + "/gc", accessNames, (*Server).getGC},
 	{"POST", api.Base + "/gc", accessFull, (*Server).postGC},
+	{"GET", api.Base + "/compress", accessNames, (*Server).getCompress},
+	{"POST", api.Base + "/compress", accessFull, (*Server).postCompress},
 	{"GET", api.Base + "/verify", accessNames, (*Server).getVerify},
 	{"POST", api.Base + "/verify", accessFull, (*Server).postVerify},
 	{"GET", api.Base + "/damage", accessNames, (*Server).getDamage},

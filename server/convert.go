@@ -17,7 +17,24 @@ func receipt(r volume.Receipt) api.Receipt {
 	for _, im := range r.Images {
 		out.Images = append(out.Images, image(im.Image))
 	}
+	for _, f := range r.Files {
+		out.Files = append(out.Files, file(f.FileImage, f.Root))
+	}
 	return out
+}
+
+func file(f catalog.FileImage, root string) api.File {
+	return api.File{
+		Name: f.Name, Size: f.Size, Modified: f.Modified.UTC(), Disk: f.Disk, Root: root,
+		WrittenBytes: f.WrittenBytes, NewBytes: f.NewBytes, StoredBytes: f.StoredBytes,
+	}
+}
+
+func backupFile(f volume.FileStatus) api.BackupFile {
+	return api.BackupFile{
+		Name: f.Name, Size: f.Size, Modified: f.Modified.UTC(), Lost: f.Lost,
+		WrittenBytes: f.WrittenBytes, NewBytes: f.NewBytes, StoredBytes: f.StoredBytes,
+	}
 }
 
 func image(im catalog.Image) api.Image {
@@ -38,6 +55,9 @@ func point(p catalog.Point) api.Point {
 	}
 	for _, im := range p.Images {
 		out.Images = append(out.Images, image(im))
+	}
+	for _, f := range p.Files {
+		out.Files = append(out.Files, file(f, hex.EncodeToString(f.Root[:])))
 	}
 	for _, b := range p.Blobs {
 		out.Blobs = append(out.Blobs, api.BlobInfo{Name: b.Name, Size: b.Size, SHA256: hex.EncodeToString(b.Hash[:])})

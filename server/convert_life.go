@@ -42,6 +42,9 @@ func job(j maintenance.Job) api.Job {
 		r := pruned(*j.Prune, false)
 		out.Prune = &r
 	}
+	if c := j.Compress; c != nil {
+		out.Compress = &api.CompressResult{Packs: c.Packs, Skipped: c.Skipped, BeforeBytes: c.Before, AfterBytes: c.After, Seconds: c.Took.Seconds()}
+	}
 	return out
 }
 

@@ -29,7 +29,7 @@ type engines struct {
 
 // openEngines opens everything from the bottom up. On an error what was opened
 // is closed again.
-func openEngines(c *Config, fs vfs.FS, clock func() time.Time, log *slog.Logger, fatal func(string)) (e *engines, err error) {
+func openEngines(c *Config, fs vfs.FS, clock func() time.Time, log *slog.Logger, fatal, ended func(string)) (e *engines, err error) {
 	boot, err := bootID()
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func openEngines(c *Config, fs vfs.FS, clock func() time.Time, log *slog.Logger,
 	if err == nil {
 		e.vols, err = volume.OpenManager(volume.Options{
 			FS: fs, Dir: e.dir.join("sessions"), Blocks: e.blocks, Catalog: e.cat,
-			Clock: clock, BootID: boot, Events: volumeEvents(log),
+			Clock: clock, BootID: boot, Events: volumeEvents(log, ended),
 		})
 	}
 	if err != nil {

@@ -13,16 +13,19 @@ import (
 // The engines call these hooks; here they become log lines. Hooks must be
 // quick: writing a line to standard error is.
 
-func volumeEvents(log *slog.Logger) volume.Events {
+// volumeEvents also tells ended of sessions that go on no more.
+func volumeEvents(log *slog.Logger, ended func(session string)) volume.Events {
 	return volume.Events{
 		Recovered: func(session, vm string, disks int) {
 			log.Info("open backup goes on after the restart", keySession, session, keyVM, vm, "disks", disks)
 		},
 		Dead: func(session, vm, reason string) {
 			log.Error("backup is dead: acknowledged writes may be lost; its exports are refused", keySession, session, keyVM, vm, keyReason, reason)
+			ended(session)
 		},
 		Closed: func(session, vm string, s volume.State) {
 			log.Info("backup "+string(s), keySession, session, keyVM, vm)
+			ended(session)
 		},
 	}
 }

@@ -9,8 +9,12 @@ import (
 var errSFTPOff = &api.Error{Status: http.StatusConflict, Message: "SFTP is off", Hint: "set sftp.listen in the server's configuration"}
 
 func (s *Server) getSFTPConnections(http.ResponseWriter, *http.Request) (any, error) {
-	if !s.config.SFTPOn() {
+	if s.sftp == nil {
 		return nil, errSFTPOff
 	}
-	return []api.SFTPConnection{}, nil
+	list := []api.SFTPConnection{}
+	for _, c := range s.sftp.Connections() {
+		list = append(list, connection(c))
+	}
+	return list, nil
 }

@@ -33,7 +33,7 @@ type jobs struct {
 
 func newJobs(engine func() *maintenance.Engine) *jobs {
 	j := &jobs{engine: engine, asking: map[maintenance.Kind]*sync.Mutex{}, wanted: map[maintenance.Kind]chan maintenance.Job{}, change: make(chan struct{}), leave: make(chan struct{})}
-	for _, kind := range []maintenance.Kind{maintenance.GC, maintenance.Verify, maintenance.Prune} {
+	for _, kind := range []maintenance.Kind{maintenance.GC, maintenance.Verify, maintenance.Prune, maintenance.Compress} {
 		j.asking[kind] = &sync.Mutex{}
 	}
 	return j
@@ -75,6 +75,8 @@ func idle(j maintenance.Job) bool {
 	case j.Verify != nil && (j.Verify.DamagedBlocks > 0 || j.Verify.DamagedPacks > 0 || j.Verify.Repaired > 0):
 		return false
 	case j.Prune != nil && j.Prune.Removed > 0:
+		return false
+	case j.Compress != nil && (j.Compress.Packs > 0 || j.Compress.Skipped > 0):
 		return false
 	}
 	return true

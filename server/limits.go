@@ -29,7 +29,7 @@ const (
 	sftpLoginDefault = 30 * time.Second
 	// sftpIdleDefault ends mounts that somebody forgot; clients that are alive
 	// answer keepalives, but do nothing.
-	sftpIdleDefault = 24 * time.Hour
+	sftpIdleDefault = 12 * time.Hour
 	// sftpConnectionsMax and sftpHandlesMax are beyond what a process's file and
 	// memory limits make sense of.
 	sftpConnectionsMax = 65536
@@ -47,6 +47,8 @@ const (
 	// guesses of; bcryptCostMax takes this server ten seconds a login.
 	bcryptCostMin = 10
 	bcryptCostMax = 16
+	// passwordsAtOnce leaves processors to those who are logged in.
+	passwordsAtOnce = 2
 	// jobLoginMax is many times what is kept of a job's login.
 	jobLoginMax = 64 << 10
 

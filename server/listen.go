@@ -115,7 +115,7 @@ func listenSocket(setting, path string, mode fs.FileMode) (net.Listener, error) 
 }
 
 func (l *listeners) close() {
-	for _, ln := range []net.Listener{l.nbdTCP, l.nbdUnix, l.httpTCP, l.apiUnix} {
+	for _, ln := range []net.Listener{l.nbdTCP, l.nbdUnix, l.sftp, l.httpTCP, l.apiUnix} {
 		if ln != nil {
 			ln.Close()
 		}

@@ -99,6 +99,9 @@ func (s *Server) logEnded(j maintenance.Job) {
 	if p := j.Prune; p != nil {
 		attrs = append(attrs, "kept", p.Kept, "removed", p.Removed)
 	}
+	if c := j.Compress; c != nil {
+		attrs = append(attrs, "packs", c.Packs, "skipped", c.Skipped, "before_bytes", c.Before, "after_bytes", c.After)
+	}
 	switch {
 	case errors.Is(j.Err, context.Canceled):
 		message = "job cancelled"

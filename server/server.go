@@ -15,11 +15,14 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
+	"github.com/strongroom-backup/strongroom/files"
 	"github.com/strongroom-backup/strongroom/maintenance"
 	"github.com/strongroom-backup/strongroom/metrics"
 	"github.com/strongroom-backup/strongroom/nbd"
 	"github.com/strongroom-backup/strongroom/server/api"
+	"github.com/strongroom-backup/strongroom/sftp"
 )
 
 // Options are what a Server is made from.
@@ -49,6 +52,16 @@ type Server struct {
 	exports *exports
 	nbd     *nbd.Server
 	metrics http.Handler
+	files   *files.Service
+	logins  *jobLogins
+	commits singleflight.Group // by session
+	// publishing is held shared by commits, and by Close before the engines are
+	// closed beneath them.
+	publishing sync.RWMutex
+	// sftp and sftpInfo are nil when SFTP is off.
+	sftp     *sftp.Server
+	sftpInfo *api.SFTPInfo
+
 	// ctx lives as long as the server; background work ends with it.
 	ctx  context.Context
 	stop context.CancelFunc
@@ -67,7 +80,7 @@ type Server struct {
 }
 
 // listeners are what the server accepts on; nil where it does not.
-type listeners struct{ nbdTCP, nbdUnix, httpTCP, apiUnix net.Listener }
+type listeners struct{ nbdTCP, nbdUnix, sftp, httpTCP, apiUnix net.Listener }
 
 // Open takes the data directory, recovers what a crash left and listens. Run
 // must follow, or Close.
@@ -81,7 +94,7 @@ func Open(o Options) (*Server, error) {
 	}
 	s := &Server{config: o.Config, log: o.Log, clock: o.Clock, started: o.Clock(), token: secrets.token}
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	if s.engines, err = openEngines(&s.config, o.FS, o.Clock, o.Log, o.Fatal); err != nil {
+	if s.engines, err = openEngines(&s.config, o.FS, o.Clock, o.Log, o.Fatal, s.sessionEnded); err != nil {
 		return nil, err
 	}
 	if err := s.open(o, secrets); err != nil {
@@ -115,6 +128,9 @@ func (s *Server) open(o Options, secrets secrets) (err error) {
 	if err := s.openMaintenance(o.Clock); err != nil {
 		return err
 	}
+	if err := s.openFiles(o.FS); err != nil {
+		return err
+	}
 	s.exports = newExports(s.engines.vols, s.engines.cat)
 	n := s.config.NBD
 	s.nbd, err = nbd.New(nbd.Options{
@@ -133,7 +149,7 @@ func (s *Server) open(o Options, secrets secrets) (err error) {
 	if err := s.listen(secrets); err != nil {
 		return err
 	}
-	s.info = api.Info{Version: o.Version, StoreID: s.engines.dir.id.StoreID, Data: s.config.Data, NBD: api.NBDInfo{
+	s.info = api.Info{Version: o.Version, StoreID: s.engines.dir.id.StoreID, Data: s.config.Data, SFTP: s.sftpInfo, NBD: api.NBDInfo{
 		Socket: s.config.NBDSocket(), TLS: secrets.nbdTLS != nil, ForceTLS: secrets.nbdTLS != nil && n.TLS.Force,
 	}}
 	if s.listeners.nbdTCP != nil {
@@ -179,12 +195,15 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	serveNBD(s.listeners.nbdTCP)
 	serveNBD(s.listeners.nbdUnix)
+	if s.sftp != nil {
+		g.Go(func() error { return endOf("SFTP", s.sftp.Serve(s.listeners.sftp)) })
+	}
 	serveHTTP(web, s.listeners.httpTCP)
 	serveHTTP(api, s.listeners.apiUnix)
 	s.background.Go(s.expireLoop)
 	s.background.Go(s.upkeepLoop)
 	s.background.Go(s.figuresLoop)
-	s.log.Info("serving", keyPath, s.config.Data, "nbd", s.info.NBD.Address, "nbd_socket", s.info.NBD.Socket,
+	s.log.Info("serving", keyPath, s.config.Data, "nbd", s.info.NBD.Address, "sftp", s.SFTPAddress(), "nbd_socket", s.info.NBD.Socket,
 		"api_socket", s.config.APISocket(), "http", s.HTTPAddress())
 	notify("READY=1")
 	<-failed.Done()
@@ -198,7 +217,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 // endOf makes an orderly end no error, so that errgroup ends on failures only.
 func endOf(what string, err error) error {
-	if err == nil || errors.Is(err, nbd.ErrServerClosed) || errors.Is(err, http.ErrServerClosed) {
+	if err == nil || errors.Is(err, nbd.ErrServerClosed) || errors.Is(err, sftp.ErrServerClosed) || errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", what, err)
@@ -240,6 +259,9 @@ func (s *Server) drain(servers ...*http.Server) error {
 		defer cancel()
 		var g errgroup.Group
 		g.Go(func() error { return s.nbd.Shutdown(ctx) })
+		if s.sftp != nil {
+			g.Go(func() error { return s.sftp.Shutdown(ctx) })
+		}
 		for _, h := range servers {
 			g.Go(func() error { return h.Shutdown(ctx) })
 		}
@@ -262,14 +284,22 @@ func (s *Server) drain(servers ...*http.Server) error {
 func (s *Server) Close() error {
 	s.stop()
 	s.listeners.close()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
 	if s.nbd != nil {
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
 		s.nbd.Shutdown(ctx) // its error is that it did not wait
+	}
+	if s.sftp != nil {
+		s.sftp.Shutdown(ctx)
 	}
 	s.background.Wait()
 	if s.jobs != nil {
 		s.jobs.work.Wait()
+	}
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	if s.files != nil {
+		s.files.Close()
 	}
 	return s.engines.close()
 }

@@ -22,7 +22,7 @@ func newJob(e *env) *cli.Command {
 	}
 	return &cli.Command{
 		Name:  "job",
-		Usage: "watch and cancel collections, verifications and prunes",
+		Usage: "watch and cancel collections, verifications, prunes and compressions",
 		Subcommands: []*cli.Command{
 			{
 				Name:    "ls",
@@ -103,6 +103,8 @@ func showJob(w io.Writer, j api.Job) error {
 		return showVerified(w, *j.Verify)
 	case j.Prune != nil && !j.Running():
 		return showPrune(w, *j.Prune)
+	case j.Compress != nil:
+		return showCompressed(w, *j.Compress)
 	}
 	return nil
 }
@@ -143,6 +145,8 @@ func jobResult(j api.Job) string {
 		return fmt.Sprintf("%s, %s damaged", plural(j.Verify.Packs, "pack"), plural(j.Verify.DamagedBlocks, "block"))
 	case j.Prune != nil:
 		return fmt.Sprintf("%d kept, %d removed", j.Prune.Kept, j.Prune.Removed)
+	case j.Compress != nil:
+		return compressSummary(*j.Compress)
 	}
 	return ""
 }

@@ -28,6 +28,16 @@ func (c *Client) GCStatus(ctx context.Context) (s GCStatus, err error) {
 	return s, c.do(ctx, http.MethodGet, Base+"/gc", nil, &s)
 }
 
+// Compress starts the compression of what was stored without.
+func (c *Client) Compress(ctx context.Context, r CompressRequest) (j Job, err error) {
+	return j, c.do(ctx, http.MethodPost, Base+"/compress", r, &j)
+}
+
+// CompressStatus tells what waits for compression.
+func (c *Client) CompressStatus(ctx context.Context) (s CompressStatus, err error) {
+	return s, c.do(ctx, http.MethodGet, Base+"/compress", nil, &s)
+}
+
 // Verify starts a verification.
 func (c *Client) Verify(ctx context.Context, r VerifyRequest) (j Job, err error) {
 	return j, c.do(ctx, http.MethodPost, Base+"/verify", r, &j)

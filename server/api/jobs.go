@@ -13,7 +13,7 @@ const (
 // Job is work that outlasts a request.
 type Job struct {
 	ID      string    `json:"id"`
-	Kind    string    `json:"kind"`    // gc, verify, scrub or prune
+	Kind    string    `json:"kind"`    // gc, verify, scrub, prune or compress
 	Trigger string    `json:"trigger"` // request, schedule or threshold
 	State   string    `json:"state"`   // running, done, failed or cancelled
 	Phase   string    `json:"phase,omitempty"`
@@ -31,6 +31,8 @@ type Job struct {
 	GC     *GCResult     `json:"gc,omitempty"`
 	Verify *VerifyResult `json:"verify,omitempty"`
 	Prune  *PruneReport  `json:"prune,omitempty"`
+
+	Compress *CompressResult `json:"compress,omitempty"`
 }
 
 // Running reports whether the job has not ended.

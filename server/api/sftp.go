@@ -78,6 +78,7 @@ type BackupFile struct {
 	Name         string    `json:"name"`
 	Size         int64     `json:"size"`
 	Modified     time.Time `json:"modified"`
+	Lost         string    `json:"lost,omitempty"` // why it cannot be read any more
 	WrittenBytes int64     `json:"written_bytes"`
 	NewBytes     int64     `json:"new_bytes"`
 	StoredBytes  int64     `json:"stored_bytes"`
@@ -100,13 +101,13 @@ type File struct {
 type SFTPConnection struct {
 	ID        string    `json:"id"`
 	Remote    string    `json:"remote"` // host:port
-	User      string    `json:"user,omitempty"`
-	Method    string    `json:"method,omitempty"` // publickey, certificate or password; empty: not logged in
-	Client    string    `json:"client,omitempty"` // what it calls itself
+	User      string    `json:"user"`
+	Method    string    `json:"method"`             // key, certificate or password
+	Identity  string    `json:"identity,omitempty"` // the key's fingerprint, and what a certificate calls itself
+	Client    string    `json:"client,omitempty"`   // the program, as it calls itself
 	Connected time.Time `json:"connected"`
 	LastUsed  time.Time `json:"last_used,omitzero"`
-	Handles   int       `json:"handles"` // files and directories open
-	// What was read from it and written to it by requests.
-	BytesIn  int64 `json:"bytes_in"`
-	BytesOut int64 `json:"bytes_out"`
+	Handles   int       `json:"handles"`   // files and directories open
+	BytesIn   int64     `json:"bytes_in"`  // of files, that it wrote
+	BytesOut  int64     `json:"bytes_out"` // that it read
 }
