@@ -356,9 +356,8 @@ func follow(path string, data []byte) error {
 	return nil
 }
 
-// TestPasswordAndStandingUser: a tool that only knows passwords uploads as a
-// user of the configuration, and renames its upload to commit it.
-func TestPasswordAndStandingUser(t *testing.T) {
+// TestJobPassword: a tool that only knows passwords gets in with the job's.
+func TestJobPassword(t *testing.T) {
 	t.Parallel()
 	s := newFileScene(t)
 	d := s.drop("vm")
