@@ -41,4 +41,7 @@ const (
 	// unpackers bounds how many goroutines decompress zstd at once, each with its
 	// own buffers of some 300 KiB.
 	unpackers = 4
+	// zstdWindowMax is the decoder's own default in QEMU. It costs nothing: a frame
+	// is decompressed into the cluster, which is also its window.
+	zstdWindowMax = 128 << 20
 )

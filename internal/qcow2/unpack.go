@@ -27,7 +27,7 @@ func newUnpacker(method string, clusterSize int64) *unpacker {
 		u.one = u.unzstd
 		u.zstd = sync.OnceValues(func() (*zstd.Decoder, error) {
 			return zstd.NewReader(nil, zstd.WithDecoderConcurrency(unpackers), zstd.WithDecoderLowmem(true),
-				zstd.WithDecoderMaxMemory(uint64(clusterSize)))
+				zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderMaxMemory(zstdWindowMax), zstd.WithDecoderMaxWindow(zstdWindowMax))
 		})
 	}
 	return u
