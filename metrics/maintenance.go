@@ -10,7 +10,7 @@ import (
 )
 
 var (
-	jobs = counter("jobs_total", "Jobs that ended, by kind (gc, verify with the rolling scrub, prune) and result (done, failed, cancelled).", "kind", "result")
+	jobs = counter("jobs_total", "Jobs that ended, by kind (gc, verify with the rolling scrub, prune, compress) and result (done, failed, cancelled).", "kind", "result")
 
 	gcRunning     = gauge("gc_running", "1 while garbage is being collected.")
 	gcStarted     = gauge("gc_last_start_timestamp_seconds", "When the last collection that has ended began.")
@@ -36,6 +36,9 @@ var (
 	affectedPoints  = gauge("affected_points", "Recovery points that cannot be read whole.")
 	affectedImages  = gauge("affected_images", "Images that cannot be read whole.")
 
+	compressLast    = gauge("compress_last_run_timestamp_seconds", "When what was stored without compressing it was last compressed.")
+	compressSkipped = counter("compress_skipped_packs_total", "Packs that compressions left alone because something in them is damaged.")
+
 	pruneLast       = gauge("prune_last_run_timestamp_seconds", "When points were last pruned.")
 	pointsRemoved   = counter("points_deleted_total", "Recovery points deleted, by what: request, rule (keep rules), chain (a chain's limit).", "by")
 	pointsPurged    = counter("points_purged_total", "Recovery points that left the trash for good.")
@@ -53,11 +56,14 @@ func collectMaintenance(to sink, s maintenance.Stats) {
 	putOutcomes(to, "gc", s.GC.Outcomes)
 	putOutcomes(to, "verify", s.Verify.Outcomes)
 	putOutcomes(to, "prune", s.Prune.Outcomes)
+	putOutcomes(to, "compress", s.Compress.Outcomes)
 	collectGC(to, s.GC)
 	put(to, trashPoints, s.Trash.Points)
 	put(to, trashBytes, s.Trash.Bytes)
 	collectVerify(to, s.Verify)
 	collectPrune(to, s.Prune)
+	putTime(to, compressLast, s.Compress.LastRun)
+	put(to, compressSkipped, s.Compress.Skipped)
 }
 
 // putOutcomes counts a job as done when it neither failed nor was cancelled.

@@ -21,9 +21,11 @@ import (
 
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
+	"github.com/strongroom-backup/strongroom/files"
 	"github.com/strongroom-backup/strongroom/internal/hist"
 	"github.com/strongroom-backup/strongroom/maintenance"
 	"github.com/strongroom-backup/strongroom/nbd"
+	"github.com/strongroom-backup/strongroom/sftp"
 	"github.com/strongroom-backup/strongroom/tier"
 	"github.com/strongroom-backup/strongroom/volume"
 )
@@ -67,6 +69,13 @@ func sources(t *testing.T) Sources {
 			}}
 		},
 		Accounts: func() catalog.AccountStats { return catalog.AccountStats{CatchUp: h.Snapshot()} },
+		SFTP: func() sftp.Stats {
+			return sftp.Stats{
+				Connections: 5, Logins: 2, LoginsTotal: map[string]uint64{"key": 9}, LoginsFailed: map[string]uint64{"password": 4},
+				Refused: map[string]uint64{"channel": 1}, Requests: []sftp.RequestStats{{Request: "write", Requests: 3, Latency: h.Snapshot()}},
+			}
+		},
+		Files: func() files.Stats { return files.Stats{Imports: 2} },
 		Figures: func() Figures {
 			return Figures{
 				Counted: time.UnixMilli(1_800_000_000_500), Held: 1, LongestChain: 3, VMs: []VMFigures{{VM: "vm1", Points: 2}},
@@ -130,6 +139,11 @@ func TestScrape(t *testing.T) {
 			t.Errorf("jobs %v, want %v", m, want)
 		}
 	}
+	for _, m := range got["strongroom_sftp_connections"].GetMetric() {
+		if want := map[string]float64{"login": 2, "open": 3}[m.Label[0].GetValue()]; m.Gauge.GetValue() != want {
+			t.Errorf("SFTP connections %v, want %v", m, want)
+		}
+	}
 	h := got["strongroom_nbd_request_duration_seconds"].GetMetric()[0].Histogram
 	var top uint64
 	for _, b := range h.Bucket {
@@ -153,8 +167,9 @@ func TestUnknownsAndBounds(t *testing.T) {
 	s.Catalog = func() catalog.Stats { return catalog.Stats{LastCommits: unique(many)} }
 	s.Dedup = func() dedup.Stats { return dedup.Stats{} }
 	s.Tier = func() (tier.Usage, error) { return tier.Usage{}, errors.New("unplugged") }
+	s.SFTP = nil
 	got := scrape(t, s)
-	if got["strongroom_tier_capacity_bytes"] != nil || got["strongroom_pebble_wal_files"] != nil {
+	if got["strongroom_tier_capacity_bytes"] != nil || got["strongroom_pebble_wal_files"] != nil || got["strongroom_sftp_connections"] != nil {
 		t.Error("what is not known is exported")
 	}
 	if n := len(got["strongroom_backup_last_success_timestamp_seconds"].GetMetric()); n > lastBackupsMax {

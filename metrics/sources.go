@@ -13,8 +13,10 @@ import (
 
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
+	"github.com/strongroom-backup/strongroom/files"
 	"github.com/strongroom-backup/strongroom/maintenance"
 	"github.com/strongroom-backup/strongroom/nbd"
+	"github.com/strongroom-backup/strongroom/sftp"
 	"github.com/strongroom-backup/strongroom/tier"
 	"github.com/strongroom-backup/strongroom/volume"
 )
@@ -41,6 +43,8 @@ type Sources struct {
 	Accounts func() catalog.AccountStats
 	Figures  func() Figures
 	Opened   Opened
+	SFTP     func() sftp.Stats // nil: SFTP is off
+	Files    func() files.Stats
 	Tier     func() (tier.Usage, error)
 	Reserve  int64 // bytes held back on the tier
 }
@@ -70,6 +74,8 @@ func (s Sources) Collect(out chan<- prometheus.Metric) {
 	collectAccounts(to, s.Accounts())
 	collectFigures(to, s.Figures())
 	collectOpened(to, s.Opened)
+	s.collectSFTP(to)
+	collectFiles(to, s.Files())
 }
 
 // NewHandler answers scrapes: the engines' metrics, the process's and Go's.

@@ -100,30 +100,15 @@ func (s *Server) commitOnce(id string) (api.Receipt, error) {
 	}
 	defer release()
 	begun := time.Now()
-	r, err := s.publish(id)
+	// Making images of files takes as long as it takes; only the server's end
+	// interrupts it, so that a client that went away can ask again.
+	r, err := s.files.Commit(s.ctx, id, files.CommitOptions{})
 	if err != nil {
 		s.log.Error("commit failed", keySession, id, keyError, err)
 		return api.Receipt{}, err
 	}
 	s.log.Info("point committed", append(committedAttrs(r, keySession, id), keyDuration, time.Since(begun).Round(time.Millisecond))...)
 	return receipt(r), nil
-}
-
-// publish commits a session. Making images of files takes as long as it takes;
-// only the server's end interrupts it, so that a client that went away can ask
-// again for the receipt.
-func (s *Server) publish(id string) (volume.Receipt, error) {
-	st, err := s.engines.vols.Status(id)
-	if err != nil {
-		return volume.Receipt{}, err
-	}
-	if !st.KeepsFiles || st.State != volume.Open {
-		return s.engines.vols.Commit(id)
-	}
-	i := st.Import
-	return s.files.Commit(s.ctx, id, files.CommitOptions{
-		Mode: i.Mode, Parent: i.Parent, ParentCheckpoint: i.ParentCheckpoint, Checkpoint: i.Checkpoint, Branch: i.Branch,
-	})
 }
 
 // abortBackup takes leave of the session's clients and drops it.

@@ -27,6 +27,7 @@ type Config struct {
 	Retention RetentionConfig `key:"retention"`
 	Chains    ChainsConfig    `key:"chains"`
 	GC        GCConfig        `key:"gc"`
+	Compress  CompressConfig  `key:"compress"`
 	Scrub     ScrubConfig     `key:"scrub"`
 
 	Log LogConfig `key:"log"`
@@ -137,8 +138,9 @@ func NewConfig() Config {
 			Rate: 100 * units.MiB, DeadRatio: 0.25, ReclaimAt: units.GiB,
 			Every: units.Duration(30 * time.Second), Grace: units.Duration(10 * time.Second),
 		},
-		Scrub: ScrubConfig{TargetAge: units.Duration(30 * units.Day), Rate: 100 * units.MiB},
-		Log:   LogConfig{Level: "info", Format: "text"},
+		Compress: CompressConfig{Idle: units.Duration(10 * time.Second), WaitingAt: units.GiB},
+		Scrub:    ScrubConfig{TargetAge: units.Duration(30 * units.Day), Rate: 100 * units.MiB},
+		Log:      LogConfig{Level: "info", Format: "text"},
 	}
 }
 

@@ -55,6 +55,14 @@ type GCConfig struct {
 	Grace     units.Duration `key:"grace"`
 }
 
+// CompressConfig is when data is compressed that was stored without, and how
+// fast.
+type CompressConfig struct {
+	Idle      units.Duration `key:"idle"`
+	WaitingAt units.Size     `key:"waiting-at"`
+	Rate      units.Size     `key:"rate"` // bytes written per second; 0: no limit
+}
+
 // ScrubConfig is how often every byte is read again, and how fast.
 type ScrubConfig struct {
 	TargetAge units.Duration `key:"target-age"` // 0: never by itself

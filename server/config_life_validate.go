@@ -29,6 +29,9 @@ func (c *Config) validateLife(p *problems) {
 	p.size("gc.reclaim-at", g.ReclaimAt, 0, units.PiB)
 	p.duration("gc.every", g.Every, gcEveryMin, units.Day)
 	p.duration("gc.grace", g.Grace, 0, units.Day)
+	p.duration("compress.idle", c.Compress.Idle, time.Second, units.Day)
+	p.size("compress.waiting-at", c.Compress.WaitingAt, 64*units.KiB, units.PiB)
+	p.size("compress.rate", c.Compress.Rate, 0, units.TiB)
 	p.size("scrub.rate", c.Scrub.Rate, 0, units.TiB)
 	if a := c.Scrub.TargetAge; a != 0 {
 		p.duration("scrub.target-age", a, scrubAgeMin, scrubAgeMax)

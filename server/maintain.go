@@ -26,6 +26,9 @@ func (s *Server) openMaintenance(clock func() time.Time) (err error) {
 				Rate: int64(c.GC.Rate), DeadRatio: c.GC.DeadRatio, ReclaimAt: int64(c.GC.ReclaimAt),
 				Every: time.Duration(c.GC.Every), Grace: time.Duration(c.GC.Grace),
 			},
+			Compress: maintenance.CompressConfig{
+				Idle: time.Duration(c.Compress.Idle), At: int64(c.Compress.WaitingAt), Rate: int64(c.Compress.Rate),
+			},
 			Scrub:    maintenance.ScrubConfig{TargetAge: time.Duration(c.Scrub.TargetAge), Rate: int64(c.Scrub.Rate)},
 			PruneAt:  schedule,
 			Location: c.Retention.location(),

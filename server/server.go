@@ -163,7 +163,13 @@ func (s *Server) open(o Options, secrets secrets) (err error) {
 
 // newMetrics gives the collectors what they read.
 func (s *Server) newMetrics(version string) (http.Handler, error) {
+	var sftpStats func() sftp.Stats
+	if s.sftp != nil {
+		sftpStats = s.sftp.Stats
+	}
 	return metrics.NewHandler(metrics.Sources{
+		SFTP:     sftpStats,
+		Files:    s.files.Stats,
 		Version:  version,
 		NBD:      s.nbd.Stats,
 		Volume:   s.engines.vols.Stats,
