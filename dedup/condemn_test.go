@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/strongroom-backup/strongroom/internal/crashfs"
 	"github.com/strongroom-backup/strongroom/tier"
@@ -149,7 +151,9 @@ func TestFrozenPack(t *testing.T) {
 	}
 }
 
-// TestCollectBesideWriters runs collections beside writers and readers. Each
+// TestCollectBesideWriters runs collections beside writers, those included that
+// do not compress, readers, and a goroutine that compresses, verifies and
+// repairs. Each
 // writer knows what he was given and has told it, as sessions do: what he holds
 // must be there at every moment.
 func TestCollectBesideWriters(t *testing.T) {
@@ -166,8 +170,9 @@ func TestCollectBesideWriters(t *testing.T) {
 		ws[k] = &heldBlocks{held: map[Addr]uint64{}}
 		wg.Go(func() { ws[k].work(t, s, uint64(k), stop) })
 	}
+	wg.Go(func() { rewriteBeside(t, s, stop) })
 	var freed int64
-	for s.count.compacted.Load() < compactions || s.count.removed.Load() == 0 {
+	for s.count.compacted.Load() < compactions || s.count.removed.Load() == 0 || s.count.compressions.Load() < compactions/6 {
 		if t.Failed() {
 			break
 		}
@@ -196,7 +201,8 @@ func TestCollectBesideWriters(t *testing.T) {
 		checkLive(t, "at the end", s, w.held)
 	}
 	st := s.Stats()
-	t.Logf("%d collections freed %d MiB, %d packs removed, %d compacted", st.Collections, freed>>20, st.PacksRemoved, st.PacksCompacted)
+	t.Logf("%d collections freed %d MiB, %d packs removed, %d compacted, %d compressed", st.Collections, freed>>20, st.PacksRemoved, st.PacksCompacted, st.Compressions)
+	checkLater(t, s)
 	var all []Addr
 	for _, w := range ws {
 		all = append(all, slices.Collect(maps.Keys(w.held))...)
@@ -204,6 +210,48 @@ func TestCollectBesideWriters(t *testing.T) {
 	sealAll(t, s)
 	collect(t, s, all, SweepOptions{})
 	checkWhole(t, s)
+}
+
+// rewriteBeside compresses what waits, and verifies and repairs packs.
+func rewriteBeside(t *testing.T, s *Store, stop chan struct{}) {
+	rng := newRNG(99)
+	ctx := context.Background()
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		if _, err := s.SealLater(rng.IntN(2) == 0); err != nil {
+			t.Errorf("seal: %v", err)
+		}
+		packs := s.LaterPacks()
+		for _, pack := range packs {
+			if _, err := s.CompressPack(ctx, pack, nil); err != nil && !errors.Is(err, ErrUnknownAddr) {
+				t.Errorf("compress: %v", err)
+			}
+			if rng.IntN(4) > 0 {
+				continue
+			}
+			if r, err := s.VerifyPack(ctx, pack, nil); err != nil && !errors.Is(err, ErrUnknownAddr) || err == nil && !r.Whole {
+				t.Errorf("verify: %+v, %v", r, err)
+			}
+			if _, err := s.RepairPack(ctx, pack); err != nil && !errors.Is(err, ErrUnknownAddr) {
+				t.Errorf("repair: %v", err)
+			}
+		}
+		if len(packs) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// newWriterOf returns a writer of either kind.
+func newWriterOf(s *Store, rng *rand.Rand) *Writer {
+	if rng.IntN(2) == 0 {
+		return s.NewLaterWriter()
+	}
+	return s.NewWriter()
 }
 
 // heldBlocks is a session: a writer, and the blocks that must stay.
@@ -214,7 +262,7 @@ type heldBlocks struct {
 
 func (h *heldBlocks) work(t *testing.T, s *Store, k uint64, stop chan struct{}) {
 	rng := newRNG(k)
-	w := s.NewWriter()
+	w := newWriterOf(s, rng)
 	var gone []Addr // let go of: good hints while they live
 	for {
 		select {
@@ -270,7 +318,7 @@ func (h *heldBlocks) work(t *testing.T, s *Store, k uint64, stop chan struct{}) 
 				t.Errorf("sync: %v", err)
 			}
 			w.Close()
-			w = s.NewWriter()
+			w = newWriterOf(s, rng)
 		}
 	}
 }

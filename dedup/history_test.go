@@ -64,7 +64,7 @@ func (h *history) open() {
 	if h.s, err = Open(o); err != nil {
 		h.fatal("open: %v", err)
 	}
-	h.ws = []*Writer{h.s.NewWriter(), h.s.NewWriter()}
+	h.ws = []*Writer{newWriterOf(h.s, h.rng), newWriterOf(h.s, h.rng)}
 	h.mine = []map[Addr]bool{{}, {}}
 }
 
@@ -224,6 +224,24 @@ func (h *history) collect() {
 	}
 }
 
+// compress makes good for what writers did not compress, a pack or all.
+func (h *history) compress() {
+	if _, err := h.s.SealLater(h.rng.IntN(2) == 0); err != nil {
+		h.fatal("seal: %v", err)
+	}
+	packs := h.s.LaterPacks()
+	if len(packs) > 0 && h.rng.IntN(3) == 0 {
+		packs = packs[:1]
+	}
+	h.say("compress %v", packs)
+	for _, pack := range packs {
+		if r, err := h.s.CompressPack(context.Background(), pack, nil); err != nil && !isDamage(err) || err == nil && r.Frames == 0 {
+			h.fatal("compress pack %d: %+v, %v", pack, r, err)
+		}
+	}
+	checkLater(h.t, h.s)
+}
+
 // verify finds nothing wrong with any block somebody holds. (Of what was not
 // synced a power cut may leave torn frames.)
 func (h *history) verify() {
@@ -249,7 +267,7 @@ func (h *history) newWriter() {
 	k := h.rng.IntN(len(h.ws))
 	h.say("writer %d closes, another opens", k)
 	h.ws[k].Close()
-	h.ws[k] = h.s.NewWriter()
+	h.ws[k] = newWriterOf(h.s, h.rng)
 	for _, a := range h.known() {
 		if h.mine[k][a] {
 			h.ws[k].Depend(a)
@@ -344,9 +362,11 @@ func (h *history) step() {
 		h.collect()
 	case n < 88:
 		h.verify()
-	case n < 92:
+	case n < 90:
+		h.compress()
+	case n < 93:
 		h.newWriter()
-	case n < 94:
+	case n < 95:
 		h.reopen()
 	case n < 97:
 		h.kill()
