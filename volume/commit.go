@@ -214,7 +214,9 @@ func (d *disk) changed() (list []uint32) {
 func (d *disk) record(index uint32) (catalog.ChunkRef, error) {
 	d.mu.Lock()
 	if c := d.chunks[index]; c != nil {
-		if err := d.foldChunk(index, c); err != nil {
+		// Not logged: the commit may come to nothing, and a journal that was flushed
+		// stays so.
+		if err := d.foldChunk(index, c, d.applyMerged); err != nil {
 			d.mu.Unlock()
 			return catalog.ChunkRef{}, err
 		}

@@ -291,7 +291,7 @@ func (d *disk) trim() error {
 // spill writes a chunk's map to the journal and forgets it.
 func (d *disk) spill(index uint32) error {
 	c := d.chunks[index]
-	if err := d.foldChunk(index, c); err != nil {
+	if err := d.foldChunk(index, c, d.logMerged); err != nil {
 		return err
 	}
 	d.journal.begin(recChunk)

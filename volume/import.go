@@ -302,7 +302,12 @@ func (s *session) giveBack(d *disk) {
 func (d *disk) copyBlocks(f *disk, from, to, n int64) error {
 	for done := int64(0); done < n; {
 		step := min(n-done, copyStep-(from+done)%copyStep)
-		list, err := f.settled((from+done)/dedup.BlockSize, blocksOf(step))
+		list := make([]dedup.Addr, blocksOf(step))
+		patched, err := f.resolve((from+done)/dedup.BlockSize, list)
+		if err != nil {
+			return err
+		}
+		c, err := d.putMerged(f, list, patched)
 		if err != nil {
 			return err
 		}
@@ -313,7 +318,8 @@ func (d *disk) copyBlocks(f *disk, from, to, n int64) error {
 			}
 		}
 		err = d.log(func() error {
-			if err := d.logMap(counts{written: written}, runs); err != nil {
+			c.written = written
+			if err := d.logMap(c, runs); err != nil {
 				return err
 			}
 			return d.settle()
@@ -326,30 +332,24 @@ func (d *disk) copyBlocks(f *disk, from, to, n int64) error {
 	return nil
 }
 
-// settled returns where n blocks of one chunk of a file lie, after merging what
-// was written of them in part.
-func (d *disk) settled(first, n int64) ([]dedup.Addr, error) {
-	index, in := first/dedup.ChunkBlocks, first%dedup.ChunkBlocks
-	err := d.log(func() error {
-		c := d.chunks[uint32(index)]
-		if c == nil {
-			return nil
+// putMerged stores the blocks of a file that were written in part, and says in
+// list where they lie. The file's journal is not touched: flushed it stays.
+func (d *disk) putMerged(f *disk, list []dedup.Addr, patched []patchedBlock) (c counts, err error) {
+	buf := blockBuffers.Get().(*[dedup.BlockSize]byte)
+	defer blockBuffers.Put(buf)
+	for _, b := range patched {
+		at := list[b.index : b.index+1]
+		if err := d.s.m.blocks.Read(at, buf[:]); err != nil {
+			return c, err
 		}
-		for b := range c.patches {
-			if int64(b) >= in && int64(b) < in+n {
-				if err := d.fold(uint32(index), c, b); err != nil {
-					return err
-				}
-			}
+		if err := f.overlay(buf[:], 0, b.list); err != nil {
+			return c, err
 		}
-		return d.trim()
-	})
-	if err != nil {
-		return nil, err
+		r, err := d.s.writer.Put(buf[:], nil, at)
+		if err != nil {
+			return c, err
+		}
+		c.fresh, c.stored = c.fresh+r.NewBytes, c.stored+r.StoredBytes
 	}
-	a, _, err := d.view(index)
-	if err != nil {
-		return nil, err
-	}
-	return a[in : in+n], nil
+	return c, nil
 }

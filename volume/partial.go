@@ -103,9 +103,9 @@ func (d *disk) covered(block int64, list []patch) bool {
 }
 
 // foldChunk merges every patched block of a chunk.
-func (d *disk) foldChunk(index uint32, c *chunk) error {
+func (d *disk) foldChunk(index uint32, c *chunk, keep func(counts, mapped) error) error {
 	for b := range c.patches {
-		if err := d.fold(index, c, b); err != nil {
+		if err := d.foldTo(index, c, b, keep); err != nil {
 			return err
 		}
 	}
@@ -115,6 +115,21 @@ func (d *disk) foldChunk(index uint32, c *chunk) error {
 // fold merges one block's patches with what lies beneath, stores the result and
 // logs the mapping.
 func (d *disk) fold(index uint32, c *chunk, b uint16) error {
+	return d.foldTo(index, c, b, d.logMerged)
+}
+
+func (d *disk) logMerged(c counts, m mapped) error { return d.logMap(c, []mapped{m}) }
+
+// applyMerged applies a mapping and does not log it: the journal says the same in
+// another way.
+func (d *disk) applyMerged(c counts, m mapped) error {
+	d.total.add(c)
+	return d.apply(m.block, int64(m.count), m.addr)
+}
+
+// foldTo merges one block's patches with what lies beneath, and stores the
+// result.
+func (d *disk) foldTo(index uint32, c *chunk, b uint16, keep func(counts, mapped) error) error {
 	buf := blockBuffers.Get().(*[dedup.BlockSize]byte)
 	defer blockBuffers.Put(buf)
 	hint, err := d.s.m.cache.get(d.base.number(int64(index)))
@@ -138,8 +153,7 @@ func (d *disk) fold(index uint32, c *chunk, b uint16) error {
 	}
 	d.s.m.stats.folds.Add(1)
 	block := int64(index)*dedup.ChunkBlocks + int64(b)
-	return d.logMap(counts{fresh: r.NewBytes, stored: r.StoredBytes},
-		[]mapped{{block: block, count: 1, addr: out[0]}})
+	return keep(counts{fresh: r.NewBytes, stored: r.StoredBytes}, mapped{block: block, count: 1, addr: out[0]})
 }
 
 // overlay applies patches to dst, which holds a block from byte start on.
