@@ -352,34 +352,57 @@ func hostileRequest(rng *rand.Rand) (kind byte, fields []any) {
 	}
 }
 
-// TestHalfOpenLogins holds hundreds of connections open that never log in,
-// from other addresses and from the good client's own: it gets in all the same.
-func TestHalfOpenLogins(t *testing.T) {
-	t.Parallel()
-	a := newAbused(t)
-	var held []net.Conn
-	defer func() {
-		for _, c := range held {
-			c.Close()
-		}
-	}()
-	for i := range 400 {
-		d := net.Dialer{Timeout: 2 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+i%4))}}
+// halfOpen opens connections from addresses and never logs in on them; half of
+// them say who they are, the others nothing.
+func (a *abused) halfOpen(n int, addresses ...byte) (held []net.Conn) {
+	a.Helper()
+	for i := range n {
+		d := net.Dialer{Timeout: 2 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, addresses[i%len(addresses)])}}
 		c, err := d.Dial("tcp", a.good.client.Address)
 		if err != nil {
 			break // the server takes no more of them
 		}
-		if i%2 == 0 {
+		a.Cleanup(func() { c.Close() })
+		if i/len(addresses)%2 == 0 {
 			fmt.Fprintf(c, "SSH-2.0-half_open_%d\r\n", i)
 		}
 		held = append(held, c)
 	}
-	before := time.Now()
+	return held
+}
+
+// TestHalfOpenLogins holds hundreds of connections open that never log in. From
+// one address they are in nobody's way; from many a real user has to wait until
+// their time is up, at most. Then all of them are closed.
+func TestHalfOpenLogins(t *testing.T) {
+	t.Parallel()
+	const timeout = 2 * time.Second
+	a := newAbused(t, "sftp.login-timeout="+timeout.String())
+	held := a.halfOpen(300, 2)
 	w, err := newWire(a.dialSSH(a.good.client))
 	a.must(err)
 	_, err = w.open("file", fxfRead|fxfWrite|fxfCreat)
 	a.must(err)
-	t.Logf("%d half-open logins; a real one took %v", len(held), time.Since(before).Round(time.Millisecond))
+	held = append(held, a.halfOpen(300, 2, 3, 4, 5, 6, 7, 8, 9)...)
+	begun := time.Now()
+	for {
+		c, err := tryDialSSH(a.good.client)
+		if err == nil {
+			c.Close()
+			break
+		}
+		if time.Since(begun) > 3*timeout {
+			t.Fatalf("a real user did not get in: %v", err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Logf("%d half-open logins; a real user got in after %v", len(held), time.Since(begun).Round(time.Millisecond))
+	for _, c := range held {
+		a.must(c.SetReadDeadline(begun.Add(5 * timeout)))
+		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("a connection that never logged in is open after %v", time.Since(begun))
+		}
+	}
 	a.survived()
 }
 
