@@ -2,6 +2,7 @@ package server
 
 import (
 	"path/filepath"
+	"slices"
 
 	"github.com/strongroom-backup/strongroom/internal/units"
 )
@@ -45,6 +46,21 @@ const hostKeyName = "ssh_host_ed25519_key"
 
 // SFTPOn reports whether SFTP is served.
 func (c *Config) SFTPOn() bool { return c.SFTP.Listen != None }
+
+// hiddenHash stands for the hash of a password.
+const hiddenHash = "(hidden)"
+
+// WithoutHashes is the configuration to be shown: who reads a hash can guess at
+// its password.
+func (c Config) WithoutHashes() Config {
+	c.SFTP.Users = slices.Clone(c.SFTP.Users)
+	for i := range c.SFTP.Users {
+		if u := &c.SFTP.Users[i]; u.PasswordHash != "" {
+			u.PasswordHash = hiddenHash
+		}
+	}
+	return c
+}
 
 // HostKeyPath is the file of the SSH host key.
 func (c *Config) HostKeyPath() string {

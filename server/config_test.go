@@ -222,6 +222,7 @@ func TestLifeSettings(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte("nbd:\n  max-connections: 3\n"))
 	f.Add([]byte("a: &a [*a]"))
+	f.Add([]byte("sftp:\n  users: [{name: a, vm: \"b\\u00e4\\t\", keys: [x], quota: 3K}, {name: b}]\n  trusted-user-ca: '[\"\\xff\", a]'\n"))
 	f.Add([]byte("data: !!binary aGk=\n? [1]\n: 2"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c := NewConfig()

@@ -24,7 +24,7 @@ func newConfig(e *env) *cli.Command {
 			{
 				Name:        "show",
 				Usage:       "print every setting as the server would use it",
-				Description: "Secrets are in files of their own and are not printed.",
+				Description: "Secrets are in files of their own and are not printed, nor are the hashes of passwords.",
 				Flags:       append(serverFlags(), jsonFlag()),
 				Action:      func(c *cli.Context) error { return runConfigShow(e, c) },
 			},
@@ -116,6 +116,7 @@ func runConfigShow(e *env, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	config = config.WithoutHashes()
 	if c.Bool("json") {
 		return printJSON(e.stdout, config.Map())
 	}
