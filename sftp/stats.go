@@ -1,6 +1,10 @@
 package sftp
 
 import (
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/strongroom-backup/strongroom/internal/hist"
@@ -51,4 +55,86 @@ type ConnInfo struct {
 	ReadBytes, WrittenBytes uint64
 	Handles                 int
 	Session                 bool // the sftp subsystem is running
+}
+
+type kindCounters struct {
+	requests, errors atomic.Uint64
+	latency          hist.H
+}
+
+// counters are a server's. Counters by name are few and rare enough for a lock.
+type counters struct {
+	kinds             [kinds]kindCounters
+	total, sessions   atomic.Uint64
+	running           atomic.Int64 // sessions
+	handles           atomic.Int64
+	handshakeFailures atomic.Uint64
+	dead              atomic.Uint64
+	protocolErrors    atomic.Uint64
+	read, written     atomic.Uint64
+
+	mu             sync.Mutex // a leaf
+	logins, failed map[string]uint64
+	refused        map[string]uint64
+}
+
+// done counts one answered request.
+func (c *counters) done(k kind, failed bool, took time.Duration) {
+	n := &c.kinds[k]
+	n.requests.Add(1)
+	n.latency.Observe(took)
+	if failed {
+		n.errors.Add(1)
+	}
+}
+
+// count adds one to a counter by name.
+func (c *counters) count(m *map[string]uint64, name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if *m == nil {
+		*m = make(map[string]uint64)
+	}
+	(*m)[name]++
+}
+
+// Stats reads the counters; they go on counting meanwhile.
+func (s *Server) Stats() Stats {
+	c := &s.counters
+	st := Stats{
+		Sessions:          int(c.running.Load()),
+		Handles:           int(c.handles.Load()),
+		ConnectionsTotal:  c.total.Load(),
+		SessionsTotal:     c.sessions.Load(),
+		HandshakeFailures: c.handshakeFailures.Load(),
+		Dead:              c.dead.Load(),
+		ProtocolErrors:    c.protocolErrors.Load(),
+		ReadBytes:         c.read.Load(),
+		WrittenBytes:      c.written.Load(),
+	}
+	c.mu.Lock()
+	st.LoginsTotal, st.LoginsFailed, st.Refused = maps.Clone(c.logins), maps.Clone(c.failed), maps.Clone(c.refused)
+	c.mu.Unlock()
+	s.mu.Lock()
+	st.Connections, st.Logins = len(s.conns), s.loggingIn
+	s.mu.Unlock()
+	for k := range c.kinds {
+		n := &c.kinds[k]
+		st.Requests = append(st.Requests, RequestStats{
+			Request: kindNames[k], Requests: n.requests.Load(), Errors: n.errors.Load(), Latency: n.latency.Snapshot(),
+		})
+	}
+	return st
+}
+
+// Connections lists the connections that have logged in, oldest first.
+func (s *Server) Connections() []ConnInfo {
+	var list []ConnInfo
+	for _, c := range s.all() {
+		if info, ok := c.info(); ok {
+			list = append(list, info)
+		}
+	}
+	slices.SortFunc(list, func(a, b ConnInfo) int { return a.Since.Compare(b.Since) })
+	return list
 }

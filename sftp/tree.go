@@ -20,8 +20,8 @@ import (
 //	io.EOF                     end of file
 //	everything else            failure
 //
-// A missing fs.ErrExist, ENOTEMPTY or ENOSPC in that list is not a slip: version
-// 3 of the protocol has no codes for them, the text tells them apart.
+// Version 3 of the protocol has no codes for fs.ErrExist, fs.ErrInvalid, ENOSPC,
+// EDQUOT, ENOTEMPTY and EISDIR: only the text tells them apart.
 type Tree interface {
 	Stat(name string) (Attr, error)
 	// Open opens a file; mode matters only when it makes one. The file a

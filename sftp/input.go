@@ -1,0 +1,73 @@
+package sftp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// input cuts the stream of a session into packets:
+//
+//	length (4) | type (1) | id (4) | …       length counts what follows it
+type input struct {
+	src  io.Reader
+	buf  []byte
+	r, w int // buf[r:w] is to be parsed
+}
+
+func newInput(src io.Reader) *input { return &input{src: src, buf: make([]byte, inputMin)} }
+
+// next is the next packet without its length, if all of it has been read; the
+// slice is valid until fill. An error is the end of the session.
+func (in *input) next() (packet []byte, ok bool, err error) {
+	have := in.buf[in.r:in.w]
+	if len(have) < 4 {
+		return nil, false, nil
+	}
+	n := binary.BigEndian.Uint32(have)
+	switch {
+	case n == 0:
+		return nil, false, fmt.Errorf("%w: an empty packet", errProtocol)
+	case n > packetMax:
+		return nil, false, fmt.Errorf("%w: a packet of %d bytes, at most %d are taken", errProtocol, n, packetMax)
+	case len(have) < 4+int(n):
+		in.need(4 + int(n))
+		return nil, false, nil
+	}
+	in.r += 4 + int(n)
+	return have[4 : 4+n : 4+n], true, nil
+}
+
+// need makes the buffer large enough for a packet that is under way.
+func (in *input) need(n int) {
+	if n > len(in.buf) {
+		grown := make([]byte, inputMax)
+		in.w = copy(grown, in.buf[in.r:in.w])
+		in.buf, in.r = grown, 0
+	}
+	if in.r+n > len(in.buf) {
+		in.compact()
+	}
+}
+
+func (in *input) compact() {
+	in.w = copy(in.buf, in.buf[in.r:in.w])
+	in.r = 0
+}
+
+// fill reads once, waiting for bytes. io.EOF comes only between packets.
+func (in *input) fill() error {
+	if in.r == in.w || in.w == len(in.buf) {
+		in.compact()
+	}
+	n, err := in.src.Read(in.buf[in.w:])
+	in.w += n
+	if n > 0 {
+		return nil
+	}
+	if errors.Is(err, io.EOF) && in.r != in.w {
+		return fmt.Errorf("%w: the stream ends inside a packet", errProtocol)
+	}
+	return err
+}
