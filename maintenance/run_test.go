@@ -28,7 +28,7 @@ func TestRun(t *testing.T) {
 	for range 2 {
 		w.backup(volume.StartRequest{VM: "vm", Manual: true}, size, put{0, noise(size, 2)})
 	}
-	last := w.backup(volume.StartRequest{VM: "vm"}, size, put{0, noise(size, 3)})
+	last := w.backup(volume.StartRequest{VM: "vm", Files: true}, size, put{0, noise(size, 3)})
 	done := make(chan string, 1000)
 	w.events = Events{
 		Ended: func(j Job) { done <- string(j.Kind) + " " + string(j.Trigger) },
@@ -51,7 +51,7 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- w.e.Run(ctx) }()
-	missing := []string{"warning", "prune schedule", "scrub schedule", "gc threshold", "gc schedule"}
+	missing := []string{"warning", "prune schedule", "scrub schedule", "gc threshold", "gc schedule", "compress threshold"}
 	limit := time.After(20 * time.Second)
 	for len(missing) > 0 {
 		select {
