@@ -55,6 +55,12 @@ var mutants = []fault{
 	{"dedup/unsealed-generation", "a generation that was never finished counts", []test{{pkg: "dedup", run: "TestCrashWhileCollecting"}}},
 	{"dedup/highest-pack-goes", "the highest pack is removed, so that its number is used again", []test{{pkg: "dedup", run: "TestCollectWholePacks"}}},
 
+	// Compressing later: no block is given up for it, and the disk does not fill up.
+	{"dedup/compress-salvages", "compressing gives up damaged blocks", []test{{pkg: "dedup", run: "TestDamagedPackIsNotCompressed"}}},
+	{"dedup/compress-again", "frames that do not shrink are tried again", []test{{pkg: "dedup", run: "TestCompressLater"}}},
+	{"dedup/compress-without-room", "a pack is written anew on a disk without room for it", []test{{pkg: "dedup", run: "TestLaterOnAFullDisk"}}},
+	{"dedup/later-on-full-disk", "data is stored as it is on a disk that fills up", []test{{pkg: "dedup", run: "TestLaterOnAFullDisk"}}},
+
 	// Sessions: what a collection must know of them, and what a crash takes.
 	{"volume/commit-before-sync", "a point is committed before its packs are synced", []test{life, longerLife}},
 	{"volume/flush-without-packs", "a flush syncs the journals alone", []test{{pkg: "volume", run: "TestPowerCutAndUnflushedWrites"}, life}},
