@@ -51,6 +51,7 @@ func TestImportFull(t *testing.T) {
 	}
 	for _, f := range forms {
 		t.Run(f.name, func(t *testing.T) {
+			w.within(t)
 			path := filepath.Join(dir, f.name+".qcow2")
 			args := []string{"qemu-img", "convert", "-f", "raw", "-O", "qcow2"}
 			opts := f.opts

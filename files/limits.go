@@ -27,6 +27,10 @@ const (
 	// pieceSize is what is handed to the volume at once: big enough that its fixed
 	// costs vanish, and 16 blocks keep a core busy for a few milliseconds.
 	pieceSize = 1 << 20
+	// pieceSpans is how many separate runs of bytes a piece holds: of requests that
+	// overtook each other there are fewer, of scattered small writes each costs a
+	// journal record anyway.
+	pieceSpans = 32
 	// maxPieces bounds what all files together may gather: 64 MiB.
 	maxPieces = 64
 	// openPieces is how many places of a file may gather at a time: a stream of

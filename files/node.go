@@ -90,12 +90,14 @@ func (n *node) write(p []byte, off int64, atEnd bool) (int, error) {
 		window := at / pieceSize
 		m := min(int64(len(rest)), (window+1)*pieceSize-at)
 		pc := n.piece(window, now)
-		taken := pc.add(rest[:m], at)
-		pc.touched = now
-		if pc.complete == pieceBlocks || taken < int(m) {
+		if !pc.add(rest[:m], at) {
+			n.launch(pc)
+			continue // with a new one
+		}
+		if pc.touched = now; pc.full() {
 			n.launch(pc)
 		}
-		rest, at = rest[taken:], at+int64(taken)
+		rest, at = rest[m:], at+m
 	}
 	n.arm()
 	return len(p), nil
@@ -208,6 +210,7 @@ func (n *node) store(pc *piece) {
 		})
 	}
 	<-n.s.stores
+	n.s.pieces.give(pc)
 	n.mu.Lock()
 	if err != nil && n.err == nil {
 		n.err = fmt.Errorf("an earlier write was lost: %w; empty or remove the file and write it again", err)
@@ -216,7 +219,6 @@ func (n *node) store(pc *piece) {
 	n.landed.Broadcast()
 	n.mu.Unlock()
 	close(pc.done)
-	n.s.pieces.give(pc)
 }
 
 // settle returns once everything written so far is with the volume. The caller holds op.

@@ -3,19 +3,14 @@ package files
 import (
 	"sync"
 	"time"
-
-	"github.com/strongroom-backup/strongroom/dedup"
 )
 
-const pieceBlocks = pieceSize / dedup.BlockSize
-
-// piece gathers writes to one pieceSize window of a file: of each block in it,
-// one run of bytes.
+// piece gathers writes to one pieceSize window of a file, in any order.
 type piece struct {
-	buf      []byte // pieceSize
-	window   int64  // offset in the file / pieceSize
-	lo, hi   [pieceBlocks]int
-	complete int // blocks that are there whole
+	buf    []byte // pieceSize
+	window int64  // offset in the file / pieceSize
+	n      int    // spans used
+	spans  [pieceSpans]span
 
 	first, touched time.Time
 
@@ -23,45 +18,41 @@ type piece struct {
 	done  chan struct{} // closed once it is stored, or never will be
 }
 
-// add takes as much of p, content of the file at off in the window, as can be
-// gathered, and returns how much that is. Less than all of it: the piece has to
-// be stored before the rest can be taken.
-func (pc *piece) add(p []byte, off int64) (taken int) {
-	for taken < len(p) {
-		at := int(off % pieceSize)
-		b, in := at/dedup.BlockSize, at%dedup.BlockSize
-		n := min(len(p)-taken, dedup.BlockSize-in)
-		lo, hi := pc.lo[b], pc.hi[b]
-		switch {
-		case lo == hi:
-			lo, hi = in, in+n
-		case in > hi || in+n < lo:
-			return taken
-		default:
-			lo, hi = min(lo, in), max(hi, in+n)
-		}
-		if hi-lo == dedup.BlockSize && pc.hi[b]-pc.lo[b] < dedup.BlockSize {
-			pc.complete++
-		}
-		pc.lo[b], pc.hi[b] = lo, hi
-		copy(pc.buf[at:], p[taken:taken+n])
-		taken, off = taken+n, off+int64(n)
+// span is a run of gathered bytes; spans are ascending and do not touch.
+type span struct{ lo, hi int }
+
+// full reports whether nothing more can come.
+func (pc *piece) full() bool { return pc.n == 1 && pc.spans[0] == span{0, pieceSize} }
+
+// add takes p, content of the file at off, all of it in the window, and reports
+// whether it could. If not, the piece has to be stored before.
+func (pc *piece) add(p []byte, off int64) bool {
+	lo := int(off % pieceSize)
+	hi := lo + len(p)
+	at := lo
+	i := 0
+	for i < pc.n && pc.spans[i].hi < lo {
+		i++
 	}
-	return taken
+	j := i // spans i … j-1 overlap or touch p
+	for j < pc.n && pc.spans[j].lo <= hi {
+		lo, hi = min(lo, pc.spans[j].lo), max(hi, pc.spans[j].hi)
+		j++
+	}
+	if i == j && pc.n == pieceSpans {
+		return false
+	}
+	copy(pc.spans[i+1:], pc.spans[j:pc.n])
+	pc.spans[i] = span{lo, hi}
+	pc.n += 1 - (j - i)
+	copy(pc.buf[at:], p)
+	return true
 }
 
 // runs calls yield for every run of gathered bytes, off being its place in the file.
 func (pc *piece) runs(yield func(p []byte, off int64) error) error {
-	for b := 0; b < pieceBlocks; b++ {
-		if pc.lo[b] == pc.hi[b] {
-			continue
-		}
-		from, to := b*dedup.BlockSize+pc.lo[b], b*dedup.BlockSize+pc.hi[b]
-		for to%dedup.BlockSize == 0 && b+1 < pieceBlocks && pc.lo[b+1] == 0 && pc.hi[b+1] > 0 {
-			b++
-			to = b*dedup.BlockSize + pc.hi[b]
-		}
-		if err := yield(pc.buf[from:to], pc.window*pieceSize+int64(from)); err != nil {
+	for _, s := range pc.spans[:pc.n] {
+		if err := yield(pc.buf[s.lo:s.hi], pc.window*pieceSize+int64(s.lo)); err != nil {
 			return err
 		}
 	}

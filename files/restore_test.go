@@ -69,8 +69,7 @@ func TestRestoreChain(t *testing.T) {
 	tree := w.user(User{Name: "u", VM: "vm", Restore: true}, "c1")
 	for _, n := range []int{0, 1, 2, deep} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			w := *w
-			w.t = t
+			w.within(t)
 			dir := t.TempDir()
 			top := "/restore/vm/" + points[n]
 			if got := w.names(tree, top); !slices.Equal(got, []string{"vda.chain", "vda.qcow2", "vda.raw"}) {

@@ -108,6 +108,13 @@ func (w *world) restart() {
 	w.start()
 }
 
+// within lets failures be a subtest's.
+func (w *world) within(t *testing.T) {
+	outer := w.t
+	w.t = t
+	t.Cleanup(func() { w.t = outer })
+}
+
 // job opens a session for files and its tree.
 func (w *world) job(vm string, more ...func(*volume.StartRequest)) (string, sftp.Tree) {
 	w.t.Helper()
