@@ -232,7 +232,7 @@ func TestFilesCut(t *testing.T) {
 		r.now = crashState{names: map[string]int{}, files: map[int]crashContent{}}
 		r.states = append(r.states, r.now.clone())
 		var cuts []fileCut
-		every := uint64(3)
+		every := uint64(2)
 		r.w.fs.Observe(func(at *crashfs.Instant) {
 			if at.Op.Seq%every != i%every {
 				return

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +18,8 @@ type world struct {
 	boot  string
 	clock time.Time
 
+	ticking sync.Mutex // guards clock while the engine runs
+
 	store *dedup.Store
 	cat   *catalog.Catalog
 	m     *Manager
@@ -30,6 +33,8 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) now() time.Time {
+	w.ticking.Lock()
+	defer w.ticking.Unlock()
 	w.clock = w.clock.Add(time.Millisecond)
 	return w.clock
 }
