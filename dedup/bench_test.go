@@ -114,9 +114,9 @@ func distinct(data []byte, round int) {
 	}
 }
 
-func benchPut(b *testing.B, data []byte) {
+func benchPut(b *testing.B, data []byte, writer func(*Store) *Writer) {
 	s := benchStore(b, MaxPackSize)
-	w := s.NewWriter()
+	w := writer(s)
 	defer w.Close()
 	out := make([]Addr, len(data)/BlockSize)
 	b.SetBytes(int64(len(data)))
@@ -132,8 +132,69 @@ func benchPut(b *testing.B, data []byte) {
 	b.ReportMetric(float64(st.Put.NewBytes)/float64(st.Put.StoredBytes), "ratio")
 }
 
-func BenchmarkPutNewFiles(b *testing.B)  { benchPut(b, append([]byte(nil), realFiles()...)) }
-func BenchmarkPutNewRandom(b *testing.B) { benchPut(b, randomBytes(benchBytes)) }
+func BenchmarkPutNewFiles(b *testing.B) {
+	benchPut(b, append([]byte(nil), realFiles()...), (*Store).NewWriter)
+}
+func BenchmarkPutNewRandom(b *testing.B) {
+	benchPut(b, randomBytes(benchBytes), (*Store).NewWriter)
+}
+func BenchmarkPutLaterFiles(b *testing.B) {
+	benchPut(b, append([]byte(nil), realFiles()...), (*Store).NewLaterWriter)
+}
+
+// BenchmarkPut1M puts a MiB at a time, one after the other.
+func BenchmarkPut1M(b *testing.B) {
+	for name, writer := range map[string]func(*Store) *Writer{"zstd": (*Store).NewWriter, "later": (*Store).NewLaterWriter} {
+		b.Run(name, func(b *testing.B) {
+			const size = 1 << 20
+			data, out := append([]byte(nil), realFiles()...), make([]Addr, size/BlockSize)
+			w := writer(benchStore(b, MaxPackSize))
+			defer w.Close()
+			b.SetBytes(size)
+			b.ReportAllocs()
+			start, i := cpuTime(b), 0
+			for b.Loop() {
+				part := data[i*size%len(data):][:size]
+				i++
+				distinct(part, i)
+				if _, err := w.Put(part, nil, out); err != nil {
+					b.Fatal(err)
+				}
+			}
+			reportCore(b, int64(i*size), start)
+		})
+	}
+}
+
+// BenchmarkCompressPack writes full packs anew: bytes are of raw data.
+func BenchmarkCompressPack(b *testing.B) {
+	s := benchStore(b, MaxPackSize)
+	data, out := append([]byte(nil), realFiles()...), make([]Addr, benchBytes/BlockSize)
+	var raw int64
+	start, round := cpuTime(b), 0
+	for b.Loop() {
+		b.StopTimer()
+		began := cpuTime(b)
+		for len(s.LaterPacks()) == 0 {
+			round++
+			w := s.NewLaterWriter()
+			distinct(data, round)
+			putAll(b, w, data, 2<<20, nil, out)
+			w.Close()
+			s.seals.Wait()
+		}
+		s.putAt.Store(0)
+		start += cpuTime(b) - began
+		b.StartTimer()
+		r, err := s.CompressPack(b.Context(), s.LaterPacks()[0], nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		raw += r.Before
+	}
+	b.ReportMetric(float64(raw)/1e6/b.Elapsed().Seconds(), "MB/s")
+	reportCore(b, raw, start)
+}
 func BenchmarkPutZero(b *testing.B) {
 	s := benchStore(b, MaxPackSize)
 	w := s.NewWriter()
