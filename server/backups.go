@@ -105,6 +105,9 @@ func (s *Server) commitOnce(id string) (api.Receipt, error) {
 	r, err := s.files.Commit(s.ctx, id, files.CommitOptions{})
 	if err != nil {
 		s.log.Error("commit failed", keySession, id, keyError, err)
+		if errors.Is(err, volume.ErrBadRequest) { // the files are, which the asking client need not have written
+			err = &api.Error{Status: http.StatusConflict, Message: err.Error(), Hint: "the backup is still open: put its files right, and commit again"}
+		}
 		return api.Receipt{}, err
 	}
 	s.log.Info("point committed", append(committedAttrs(r, keySession, id), keyDuration, time.Since(begun).Round(time.Millisecond))...)

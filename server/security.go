@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // secrets are what the configuration names by path, loaded.
@@ -38,10 +40,13 @@ func (c *Config) CheckFiles() error {
 }
 
 func (c *Config) loadSecrets() (s secrets, err error) {
-	var errs [3]error
+	var errs [4]error
 	s.nbdTLS, errs[0] = loadTLS("nbd.tls", c.NBD.TLS.Cert, c.NBD.TLS.Key, c.NBD.TLS.ClientCA)
 	s.httpTLS, errs[1] = loadTLS("http.tls", c.HTTP.TLS.Cert, c.HTTP.TLS.Key, "")
 	s.token, errs[2] = loadToken(c.API.TokenFile)
+	if c.SFTPOn() && c.SFTP.HostKey != "" {
+		_, errs[3] = c.loadHostKey(vfs.Default)
+	}
 	return s, errors.Join(errs[:]...)
 }
 
