@@ -166,18 +166,13 @@ func (c *copier) frame(from, to int) error {
 	if len(stay) == 0 {
 		return nil
 	}
-	whole, err := c.sound(stay)
-	if err != nil {
+	first := c.old.slots[from]
+	if first.flags&slotLost == 0 && c.old.frames[first.frame].codec == codecLater {
+		c.tried++ // whatever writes a pack anew makes good for what was not compressed
+	} else if whole, err := c.sound(stay); err != nil {
 		return err
-	}
-	// Whatever writes a pack anew makes good for what was not compressed.
-	frame := int(c.old.slots[from].frame)
-	later := c.old.slots[from].flags&slotLost == 0 && c.old.frames[frame].codec == codecLater
-	if whole && !later && c.p.verbatim(len(stay), int(c.old.frames[frame].count)) {
+	} else if frame := int(first.frame); whole && c.p.verbatim(len(stay), int(c.old.frames[frame].count)) {
 		return c.w.copyFrame(c.old.toc, frame, c.r.head, c.r.payload, stay)
-	}
-	if later {
-		c.tried++
 	}
 	for _, i := range stay {
 		if err := c.block(i); err != nil {
