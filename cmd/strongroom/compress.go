@@ -45,9 +45,13 @@ func showCompressStatus(w io.Writer, s api.CompressStatus) error {
 }
 
 func showCompressed(w io.Writer, r api.CompressResult) error {
+	left := ""
+	if r.Skipped > 0 {
+		left = plural(r.Skipped, "damaged pack")
+	}
 	return fields(w,
 		"written anew", plural(r.Packs, "pack"),
-		"left alone", plural(r.Skipped, "damaged pack"),
+		"left alone", left,
 		"size", units.Human(r.BeforeBytes)+" before, "+units.Human(r.AfterBytes)+" after",
 		"saved", units.Human(max(r.BeforeBytes-r.AfterBytes, 0)),
 	)

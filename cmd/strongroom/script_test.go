@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,13 +47,13 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server": cmdServer, "capture": cmdCapture, "disk": cmdDisk, "upload": cmdUpload, "code": cmdCode, "await": cmdAwait,
-			"shut": cmdShut, "backup": cmdBackup, "rot": cmdRot,
+			"shut": cmdShut, "backup": cmdBackup, "rot": cmdRot, "send": cmdSend,
 		},
 	})
 }
 
 // server: starts a server on $STRONGROOM_DATA, or on the port and TLS the
-// arguments (KEY=VALUE settings) ask for. $NBD and $HTTP become its addresses.
+// arguments (KEY=VALUE settings) ask for. $NBD, $HTTP and $SFTP become its addresses.
 func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 	c := server.NewConfig()
 	flags := []server.Flag{
@@ -72,6 +74,7 @@ func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 	go func() { ended <- s.Run(ctx) }()
 	ts.Setenv("NBD", s.NBDAddress())
 	ts.Setenv("HTTP", s.HTTPAddress())
+	ts.Setenv("SFTP", s.SFTPAddress())
 	r := ts.Value(runningKey{}).(*running)
 	r.stop = func() error {
 		r.stop = nil
@@ -110,6 +113,21 @@ func cmdBackup(ts *testscript.TestScript, neg bool, args []string) {
 	cmdUpload(ts, false, []string{args[2], ts.Getenv("EXPORT")})
 	ts.Check(ts.Exec("strongroom", "backup", "commit", "--json", ts.Getenv("SESSION")))
 	cmdCapture(ts, false, []string{args[0], `"point": "(\w+)"`})
+}
+
+// send KEY HOSTS SESSION COMMAND…: has OpenSSH's sftp do commands in the folder
+// of a session, with the key and the host's line in files.
+func cmdSend(ts *testscript.TestScript, neg bool, args []string) {
+	host, port, err := net.SplitHostPort(ts.Getenv("SFTP"))
+	ts.Check(err)
+	cmd := exec.Command("sftp", "-F", "/dev/null", "-b", "-", "-P", port, "-i", ts.MkAbs(args[0]), "-o", "UserKnownHostsFile="+ts.MkAbs(args[1]),
+		"-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "job-"+args[2]+"@"+host)
+	cmd.Dir, cmd.Stdin = ts.MkAbs("."), strings.NewReader(strings.Join(args[3:], "\n")+"\n")
+	out, err := cmd.CombinedOutput()
+	ts.Logf("%s", out)
+	if (err != nil) != neg {
+		ts.Fatalf("sftp: %v", err)
+	}
 }
 
 // rot: flips a bit in the data of the largest pack.
