@@ -85,10 +85,9 @@ func (d *disk) cut(off, size int64) error {
 			return err
 		}
 	}
-	for index, c := range d.chunks {
+	for index := range d.chunks {
 		if int64(index) >= first {
-			d.drop(index, c, spillZero)
-			delete(d.chunks, index) // a file has nothing beneath
+			d.zeroChunk(index)
 		}
 	}
 	return nil

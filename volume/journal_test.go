@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -39,6 +40,9 @@ func sampleJournal(t testing.TB, fs vfs.FS) *journal {
 			return err
 		},
 		func() error { return j.mark(recClean) },
+		func() error {
+			return j.appendFile(&fileEnd{length: 123456, modified: time.Unix(1_700_000_000, 5), mode: 0o640})
+		},
 	}
 	for _, s := range steps {
 		if err := s(); err != nil {
@@ -71,7 +75,7 @@ func TestJournalRoundTrip(t *testing.T) {
 	fs := vfs.NewMem()
 	w := sampleJournal(t, fs)
 	types, r := readAll(t, fs)
-	if want := []recordType{recDirty, recMap, recRaw, recZero, recChunk, recClean}; !slices.Equal(types, want) {
+	if want := []recordType{recDirty, recMap, recRaw, recZero, recChunk, recClean, recFile}; !slices.Equal(types, want) {
 		t.Fatalf("read back %v, want %v", types, want)
 	}
 	if r.end != w.end || r.seq != w.seq {
@@ -138,7 +142,7 @@ func TestJournalForgery(t *testing.T) {
 	if _, err := j.file.WriteAt(forged, j.end); err != nil {
 		t.Fatal(err)
 	}
-	if types, _ := readAll(t, fs); len(types) != 6 {
+	if types, _ := readAll(t, fs); len(types) != 7 {
 		t.Fatalf("replay took the forged record: %v", types)
 	}
 }
@@ -226,15 +230,30 @@ func decodePayload(rec record) {
 		}
 	case recChunk:
 		_, _, _ = decodeChunk(rec.payload, 4)
+	case recFile:
+		if e, err := decodeFile(rec.payload); err == nil && (e.length < 0 || e.length > maxFileSize || e.mode > maxFileMode) {
+			panic("a file that cannot be")
+		}
 	}
 }
 
 func FuzzSessionFile(f *testing.F) {
 	f.Add([]byte(`{"format":1,"id":"01hzx3k9q2m8v7wt","vm":"a","state":"open","disks":[{"disk":"vda","size":1,"mode":"full","token":"t"}]}`))
 	f.Add([]byte(`{`))
+	f.Add([]byte(`{"format":1,"id":"01hzx3k9q2m8v7wt","vm":"a","state":"open","disks":[{"disk":"vda","size":1,"mode":"full","imported":true,"source":1}],` +
+		`"keeps_files":true,"files":[{"id":1,"names":["a","b/c"],"created":"2026-11-20T12:00:00Z","mode":384}],"next_file":2}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if s, err := decodeSessionFile("01hzx3k9q2m8v7wt", data); err == nil && len(s.Disks) == 0 {
-			t.Fatal("accepted a session without disks")
+		s, err := decodeSessionFile("01hzx3k9q2m8v7wt", data)
+		if err != nil {
+			return
+		}
+		if len(s.Disks) == 0 && !s.KeepsFiles || len(s.Files) > 0 && !s.KeepsFiles || len(s.Files) > maxFiles {
+			t.Fatalf("accepted a session of %d disks and %d files", len(s.Disks), len(s.Files))
+		}
+		for _, e := range s.Files {
+			if e.ID == 0 || e.ID >= s.NextFile || len(e.Names) == 0 {
+				t.Fatalf("accepted file %+v", e)
+			}
 		}
 	})
 }

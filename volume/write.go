@@ -238,9 +238,17 @@ func (d *disk) apply(block, n int64, addr dedup.Addr) error {
 	return nil
 }
 
-// zeroChunk makes a whole chunk zero without a map.
+// zeroChunk makes a whole chunk zero without a map. A file needs nothing for
+// that, since it has nothing beneath.
 func (d *disk) zeroChunk(index uint32) {
 	c := d.chunks[index]
+	if d.file != nil {
+		if c != nil {
+			d.drop(index, c, spillZero)
+			delete(d.chunks, index)
+		}
+		return
+	}
 	if c == nil {
 		c = new(chunk)
 		d.chunks[index] = c
