@@ -42,7 +42,7 @@ func (s *Service) Commit(ctx context.Context, session string, o CommitOptions) (
 	r, err := s.commit(ctx, f, &st, o)
 	if err != nil {
 		s.stats.CommitErrors.Add(1)
-		return r, fmt.Errorf("commit backup %s of VM %s: %w", session, st.VM, err)
+		return r, err
 	}
 	s.stats.Commits.Add(1)
 	return r, nil
@@ -50,21 +50,9 @@ func (s *Service) Commit(ctx context.Context, session string, o CommitOptions) (
 
 // commit runs with the folder's verb held.
 func (s *Service) commit(ctx context.Context, f *folder, st *volume.Status, o CommitOptions) (volume.Receipt, error) {
-	names, err := f.freeze()
-	if err != nil {
-		return volume.Receipt{}, s.thaw(f, nil, err)
-	}
-	list, err := findSources(names, st.Import.Mode)
-	if err != nil {
-		return volume.Receipt{}, s.thaw(f, nil, err)
-	}
 	im := &importer{s: s, vm: f.vm, session: f.session, defaults: st.Import, progress: o.Progress}
-	if err := im.run(ctx, list); err != nil {
-		s.stats.ImportErrors.Add(1)
-		return volume.Receipt{}, s.thaw(f, im.added, err)
-	}
-	if err := s.dropHidden(f, names); err != nil {
-		return volume.Receipt{}, s.thaw(f, im.added, err)
+	if err := s.prepare(ctx, f, im); err != nil {
+		return volume.Receipt{}, s.thaw(f, im.added, fmt.Errorf("commit backup %s of VM %s: %w", f.session, f.vm, err))
 	}
 	r, err := s.o.Volumes.Commit(f.session)
 	if err != nil {
@@ -72,6 +60,23 @@ func (s *Service) commit(ctx context.Context, f *folder, st *volume.Status, o Co
 	}
 	s.drop(f, f.session, s.why(f, f.session))
 	return r, nil
+}
+
+// prepare makes the session what is to be committed.
+func (s *Service) prepare(ctx context.Context, f *folder, im *importer) error {
+	names, err := f.freeze()
+	if err != nil {
+		return err
+	}
+	list, err := findSources(names, im.defaults.Mode)
+	if err != nil {
+		return err
+	}
+	if err := im.run(ctx, list); err != nil {
+		s.stats.ImportErrors.Add(1)
+		return err
+	}
+	return s.dropHidden(f, names)
 }
 
 // freeze lets nothing change the folder any more, and returns its files once all

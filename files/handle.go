@@ -86,6 +86,9 @@ func (n *node) glance() sftp.Attr {
 
 // change applies what SETSTAT asks for.
 func (n *node) change(c sftp.Changes) error {
+	if err := n.home.halted(); err != nil {
+		return err
+	}
 	if c.Size != nil {
 		if err := n.truncate(*c.Size); err != nil {
 			return err
