@@ -4,7 +4,7 @@
 // volume, catalog and dedup) in one process, on a file system in memory that can
 // lose power: backups are begun, written, zeroed, flushed, committed, aborted and
 // branched; points deleted, undeleted, held, released, locked, pruned and merged;
-// garbage is collected, everything verified, both databases are deleted and made
+// garbage is collected, what was stored without is compressed, everything verified, both databases are deleted and made
 // anew; the process dies and the power fails, between two operations or in the
 // middle of one; images stay open for reading meanwhile. Every so often, and at
 // the end, the engine is held against a simple model: what each disk of each

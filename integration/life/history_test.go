@@ -125,7 +125,7 @@ func (h *history) start() error {
 		return nil
 	}
 	r := volume.StartRequest{VM: h.vm, Mode: []string{"auto", "auto", "full", "incremental"}[h.rng.IntN(4)],
-		TTL: 2000 * time.Hour, Manual: h.rng.IntN(8) == 0,
+		TTL: 2000 * time.Hour, Manual: h.rng.IntN(8) == 0, Files: h.rng.IntN(3) == 0, // those are compressed later
 		Blobs: []catalog.Blob{{Name: "domain.xml", Data: fmt.Appendf(nil, "<domain>%d</domain>", h.rng.Uint64())}}}
 	for _, name := range []string{"vda", "vdb"} {
 		if h.rng.IntN(40) == 0 && h.size[name] < dedup.ChunkSize*3/2 {
@@ -142,7 +142,7 @@ func (h *history) start() error {
 	if r.Mode == "incremental" && branch == nil && slices.ContainsFunc(r.Disks, func(d volume.DiskSpec) bool { return h.points.latest(d.Name) == nil }) {
 		r.Mode = "auto"
 	}
-	h.note("start %s, %d disks, parent %q, manual %v", r.Mode, len(r.Disks), r.Parent, r.Manual)
+	h.note("start %s, %d disks, parent %q, manual %v, files %v", r.Mode, len(r.Disks), r.Parent, r.Manual, r.Files)
 	st, err := h.w.vols.Start(r)
 	if everr := h.evicted(); everr != nil {
 		return everr
@@ -761,6 +761,19 @@ func collect(ctx context.Context, w *world, ratio float64, quiet bool) error {
 	}
 	if r.Tally.UnknownMarks != 0 && quiet {
 		return fmt.Errorf("collect garbage: %d marks of blocks that are not there", r.Tally.UnknownMarks)
+	}
+	return nil
+}
+
+// compress compresses what sessions of files stored without. When it is quiet,
+// nothing is left but what a power cut has torn.
+func compress(ctx context.Context, w *world, quiet bool) error {
+	r, err := w.maint.Compress(ctx, maintenance.CompressOptions{})
+	if err != nil {
+		return err
+	}
+	if left := w.store.LaterPacks(); quiet && len(left) != 0 {
+		return fmt.Errorf("compress: %+v, and packs %v still wait", r, left)
 	}
 	return nil
 }

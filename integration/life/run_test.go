@@ -102,6 +102,9 @@ func (r *run) step() error {
 		return r.crashDuring()
 	case n < 12:
 		return r.checkUsage()
+	case n < 14:
+		r.note("compress")
+		return compress(context.Background(), r.w, true)
 	}
 	h := r.hs[r.rng.IntN(len(r.hs))]
 	return pickOp(h.rng, ops).do(h)
@@ -317,6 +320,7 @@ func (r *run) crashDuring() error {
 func (r *run) crashable(h *history) *op {
 	list := []op{
 		{name: "collect", weight: 12, partly: true, do: func(h *history) error { return h.collect(context.Background()) }},
+		{name: "compress", weight: 6, partly: true, do: func(h *history) error { return compress(context.Background(), h.w, true) }},
 		{name: "verify", weight: 1, do: func(h *history) error { return verify(context.Background(), r.w, "", r.boot > 0) }},
 	}
 	for _, o := range ops {
@@ -494,11 +498,14 @@ func (r *run) doTogether(h *history) error {
 	return o.do(h)
 }
 
-// keepCollecting collects garbage and verifies until ctx ends.
+// keepCollecting collects garbage, compresses and verifies until ctx ends.
 func (r *run) keepCollecting(ctx context.Context) error {
 	ratios := []float64{0.01, 0.3, 1}
 	for i := 0; ctx.Err() == nil; i++ {
 		err := collect(ctx, r.w, ratios[i%len(ratios)], false)
+		if err == nil && i%2 == 1 {
+			err = compress(ctx, r.w, false)
+		}
 		if err == nil && i%4 == 3 {
 			err = verify(ctx, r.w, "", r.boot > 0)
 		}
