@@ -20,7 +20,11 @@ func (s *session) dispatch(t sshfx.PacketType, body []byte) {
 	if t == sshfx.PacketTypeExtended {
 		name := b.ConsumeBytes()
 		s.kind = kindOfExtension(name)
-		if b.Err == nil && s.kind == kindUnknown {
+		if b.Err != nil {
+			s.malformed()
+			return
+		}
+		if s.kind == kindUnknown {
 			s.status(fmt.Errorf("%w: the extension %.80q", errUnsupported, name))
 			return
 		}

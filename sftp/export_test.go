@@ -1,0 +1,4 @@
+package sftp
+
+// Traversal makes names for tests over the wire.
+var Traversal = traversal
