@@ -131,6 +131,9 @@ func qemuMap(t testing.TB, path string) (list []Mapping) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
+		if e.Length == 0 {
+			continue // an empty disk
+		}
 		m := Mapping{Offset: e.Start, Length: e.Length}
 		switch {
 		case e.Depth > 0 || !e.Present:
