@@ -1,5 +1,5 @@
 // Package volume is a mutable disk over immutable chunks: backup sessions with
-// their writable disks, and readers of committed images.
+// their writable disks and files, and readers of committed images.
 //
 // # A session on disk
 //
@@ -7,6 +7,7 @@
 //
 //	session.json     who, what, state; replaced whole and synced at every change
 //	<disk>.journal   where each write of that disk lies
+//	_<id>.journal    the same of a file
 //
 // A journal is a 64-byte header and records, all little-endian:
 //
@@ -26,6 +27,7 @@
 //	              all that is known of the chunk, which left memory
 //	type 5 clean  every record before is power-cut safe, its packs too
 //	type 6 dirty  synced before the first acknowledgement after a clean
+//	type 7 file   u64 length, i64 modified in Unix nanoseconds, u32 permission bits
 //
 // Replay applies records in order and ends at the first that is not valid. If a
 // crash explains what stands there (journalend.go), its write was never
@@ -41,9 +43,36 @@
 // restarted since (BootID), a journal that ends in a clean mark lost nothing;
 // one that does not may have, and its session is dead for ever.
 //
+// For a session's files the same holds file by file: one whose journal does not
+// end in a clean mark is lost, and its session goes on without it. So what a
+// client flushed is there, though it was writing other files; and a file that may
+// have holes is never committed, but has to be removed or sent again.
+//
 // A commit announces itself in session.json with the point's id before the
 // catalog writes that point, so that a restart can tell which side of the
 // commit a crash fell on.
+//
+// # Files
+//
+// A session that was started for files keeps, besides disks, files that grow and
+// shrink. A file is a disk of 64 TiB (fileend.go) with a length: what lies behind
+// the length is zero, always. A write that makes it grow logs the length first, so
+// that nothing a crash leaves lies behind it; a record with a smaller length takes
+// away what was behind it in the same step. Only when an image is made of a file
+// does its end matter otherwise.
+//
+// Names lead to files (filenames.go), several to one perhaps, and a file without
+// a name stays until nobody has it open. Names are in session.json alone: every
+// change of them writes it anew. A journal is there before its file is named, and
+// goes after it was; those that nobody names are removed when the server starts.
+//
+// What a client sent as a file is understood by somebody else, who adds the disk
+// (import.go) and says which blocks of the file are which of the disk. CopyBlocks
+// then writes the addresses of the file's blocks into the disk's map. From then
+// on nobody can change the file or take its last name away, until the disk is
+// dropped or the session ends. A disk that was added does not survive a restart of
+// the server: whether all was copied is not known. Commit makes a point of the
+// disks and of the files as they came.
 //
 // # What a session needs of others
 //
@@ -71,13 +100,17 @@
 //	Manager.points shared while a session begins or an image is opened, exclusive
 //	               while a point goes, so that neither misses the other
 //	session.verb   one commit, abort or expiry of a session at a time
-//	session.gate   shared by every operation on a disk, exclusive while a session ends
-//	disk.mu        a disk's journal and maps; held while a record is appended and applied
+//	session.gate   shared by every operation on a disk, a file or a name, exclusive
+//	               while a session ends or an added disk is dropped
+//	session.saving session.json, and the names and disks it says there are
+//	disk.mu        a disk's or file's journal and maps; held while a record is appended and applied
 //	Manager.mu     the tables of sessions and exports; nothing else is taken under it but session.mu
-//	session.mu     the session's state
+//	session.mu     the session's state, its tables of disks, files and names; held for moments
 //	addrCache.mu, pins.mu   leaves
 //
-// Every operation on a disk, and every commit, counts itself in epochs while it
+// disk.mu and the last two are never held together.
+//
+// Every operation on a disk or file, and every commit, counts itself in epochs while it
 // is under way (epoch.go); that takes no lock.
 //
 // Storing data (hashing, compressing, appending to packs) happens before disk.mu

@@ -30,6 +30,14 @@ import (
 //   - A chunk record that a commit makes has no addresses but the map's and the
 //     parent's.
 //
+//   - CopyBlocks takes addresses from a file's map into a disk's. If Roots has
+//     passed that place of the disk before, or never comes to the disk, because it
+//     was added meanwhile, it finds the address in the file: what is in the file's
+//     map stays there as long as the disk does, since copying forbids all changes
+//     of the file first, and keeps the file in the session though its names go. A
+//     file that Roots does not come to was made after the beginning, and so was
+//     all it has. A commit publishes both.
+//
 // A read finds its addresses in a map and uses them without a lock; one that the
 // map loses meanwhile may be collected. So Barrier is called again before
 // anything is freed: it waits for such reads. Reads that begin later find only
