@@ -36,7 +36,8 @@ import (
 //     map stays there as long as the disk does, since copying forbids all changes
 //     of the file first, and keeps the file in the session though its names go. A
 //     file that Roots does not come to was made after the beginning, and so was
-//     all it has. A commit publishes both.
+//     all it has. A block that was written in part is stored by CopyBlocks itself,
+//     like any other. A commit publishes disk and file.
 //
 // A read finds its addresses in a map and uses them without a lock; one that the
 // map loses meanwhile may be collected. So Barrier is called again before
