@@ -766,14 +766,17 @@ func collect(ctx context.Context, w *world, ratio float64, quiet bool) error {
 }
 
 // compress compresses what sessions of files stored without. When it is quiet,
-// nothing is left but what a power cut has torn.
+// no pack that waits is left out; one that is being sealed may come to wait
+// meanwhile.
 func compress(ctx context.Context, w *world, quiet bool) error {
+	waiting := w.store.LaterPacks()
 	r, err := w.maint.Compress(ctx, maintenance.CompressOptions{})
 	if err != nil {
 		return err
 	}
-	if left := w.store.LaterPacks(); quiet && len(left) != 0 {
-		return fmt.Errorf("compress: %+v, and packs %v still wait", r, left)
+	left := w.store.LaterPacks()
+	if quiet && slices.ContainsFunc(waiting, func(pack uint64) bool { return slices.Contains(left, pack) }) {
+		return fmt.Errorf("compress: %+v; packs %v waited, %v still do", r, waiting, left)
 	}
 	return nil
 }
