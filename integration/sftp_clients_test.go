@@ -326,12 +326,27 @@ func TestOneWriterManyReaders(t *testing.T) {
 		g.Go(func() error { return follow(filepath.Join(dir, "disk.bin"), data) })
 	}
 	s.must(g.Wait(), second.Close(), writer.Close())
-	f, err := os.OpenFile(filepath.Join(dirs[1], "disk.bin"), os.O_WRONLY, 0)
-	s.must(err)
+	f := s.openForWriting(filepath.Join(dirs[1], "disk.bin"))
 	_, err = f.WriteAt([]byte("mine now"), 0)
 	s.must(err, f.Close())
 	copy(data, "mine now")
 	s.sameFile(filepath.Join(dirs[2], "disk.bin"), data)
+}
+
+// openForWriting opens a file that another connection has just closed: sshfs
+// sends CLOSE after close(2) has returned.
+func (s *scene) openForWriting(path string) *os.File {
+	s.Helper()
+	for {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err == nil {
+			return f
+		}
+		if !errors.Is(err, fs.ErrPermission) || s.ctx.Err() != nil {
+			s.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // follow reads a file from its beginning while it grows to be data.

@@ -11,7 +11,7 @@ import (
 // compressed.
 func (s *scene) settledBytes() int64 {
 	s.Helper()
-	_, err := s.srv.Run(s.ctx, "compress")
+	_, err := s.srv.Run(s.ctx, "compress", "--wait")
 	s.must(err)
 	st, err := s.srv.Stats(s.ctx)
 	s.must(err)

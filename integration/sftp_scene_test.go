@@ -114,6 +114,16 @@ func (s *scene) put(path string, data []byte) {
 	s.must(os.WriteFile(path, data, 0o600))
 }
 
+// putSynced is put for what must outlive the server's death: close(2) returns
+// before sshfs has sent CLOSE.
+func (s *scene) putSynced(path string, data []byte) {
+	s.Helper()
+	f, err := os.Create(path)
+	s.must(err)
+	_, err = f.Write(data)
+	s.must(err, f.Sync(), f.Close())
+}
+
 // absent checks that a name is not there.
 func (s *scene) absent(path string) {
 	s.Helper()
