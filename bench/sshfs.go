@@ -77,6 +77,9 @@ func mountSSHFS(ctx context.Context, work string, l sftpLogin) (*mount, error) {
 	return m, m.ready(ctx)
 }
 
+// sshfsGrace is how long sshfs may take to notice that its server has gone.
+const sshfsGrace = 2 * time.Second
+
 // fuseMagic is what statfs says of a FUSE file system.
 const fuseMagic = 0x65735546
 
@@ -98,9 +101,14 @@ func (m *mount) ready(ctx context.Context) error {
 	}
 }
 
-// unmount ends sshfs and waits for it.
+// unmount ends sshfs, unless its server has, and waits for it.
 func (m *mount) unmount() error {
 	_, err := command(context.Background(), nil, "fusermount3", "-u", m.dir)
+	select {
+	case <-m.exited:
+		err = nil
+	case <-time.After(sshfsGrace):
+	}
 	select {
 	case <-m.exited:
 	case <-time.After(stopTimeout):

@@ -31,8 +31,9 @@ const (
 	retryAfter = 5 * time.Minute
 	// defaultCompressIdle begins soon after the last backup and not in its pauses.
 	defaultCompressIdle = 10 * time.Second
-	// defaultCompressAt bounds what waits while backups go on for hours: so much takes a few seconds.
-	defaultCompressAt = 1 << 30
+	// defaultCompressAt bounds what waits while backups go on for hours. It is more than one backup
+	// usually brings: beside compression on two cores a backup takes twice its time.
+	defaultCompressAt = 32 << 30
 	// defaultCompressEvery is a look at two counters.
 	defaultCompressEvery = 2 * time.Second
 	// maxPause is the longest a sweep holds back for ingest after one pack.
