@@ -42,9 +42,6 @@ func (q *Reader) decodeL1(entry uint64, at int64) (int64, error) {
 // decodeL2 reads the entry at the beginning of raw, which is at in the file.
 func (q *Reader) decodeL2(raw []byte, at int64) (cluster, error) {
 	entry := binary.BigEndian.Uint64(raw)
-	if !q.h.ExtendedL2 && entry == 0 {
-		return cluster{}, nil
-	}
 	subs := uint64(0)
 	if q.h.ExtendedL2 {
 		subs = binary.BigEndian.Uint64(raw[8:])

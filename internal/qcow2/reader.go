@@ -77,7 +77,7 @@ func (q *Reader) Info() Info { return q.h.Info }
 // visitor is told what a scan finds, in the order of the disk. The errors it
 // returns end the scan. at is the place in the file of the entry that says so.
 type visitor struct {
-	hole    func(off, n int64) error // no L2 table
+	hole    func(off, n int64) error // no L2 table, or empty entries of one
 	table   func(at, host int64) error
 	cluster func(c cluster, at, off, n int64) error // n bytes from off on, of one cluster
 }
@@ -100,7 +100,7 @@ func (q *Reader) scan(off, end int64, v visitor) error {
 			if table == 0 {
 				err = v.hole(off, stop-off)
 			} else if err = v.table(at, table); err == nil {
-				err = q.scanTable(table, off, stop, v.cluster)
+				err = q.scanTable(table, off, stop, v)
 			}
 			if err != nil {
 				return err
@@ -111,8 +111,8 @@ func (q *Reader) scan(off, end int64, v visitor) error {
 	return nil
 }
 
-// scanTable visits the clusters of one L2 table.
-func (q *Reader) scanTable(table, off, end int64, visit func(c cluster, at, off, n int64) error) error {
+// scanTable visits the clusters of one L2 table. Runs of empty entries are holes.
+func (q *Reader) scanTable(table, off, end int64, v visitor) error {
 	size, entry := q.ClusterSize(), q.h.entrySize()
 	for off < end {
 		at := table + off/size*entry%size
@@ -120,19 +120,33 @@ func (q *Reader) scanTable(table, off, end int64, visit func(c cluster, at, off,
 		if err != nil {
 			return err
 		}
-		for ; int64(len(raw)) >= entry && off < end; raw, at = raw[entry:], at+entry {
-			c, err := q.decodeL2(raw, at)
+		for int64(len(raw)) >= entry && off < end {
+			n := emptyWords(raw) * 8 / entry
+			stop := min(end, off-off%size+max(n, 1)*size)
+			if n > 0 {
+				err = v.hole(off, stop-off)
+			} else {
+				n = 1
+				var c cluster
+				if c, err = q.decodeL2(raw, at); err == nil {
+					err = v.cluster(c, at, off, stop-off)
+				}
+			}
 			if err != nil {
 				return err
 			}
-			stop := min(end, off-off%size+size)
-			if err := visit(c, at, off, stop-off); err != nil {
-				return err
-			}
-			off = stop
+			raw, at, off = raw[n*entry:], at+n*entry, stop
 		}
 	}
 	return nil
+}
+
+// emptyWords counts the words of eight zero bytes at the beginning of p.
+func emptyWords(p []byte) (n int64) {
+	for ; len(p) >= 8 && binary.NativeEndian.Uint64(p) == 0; p = p[8:] {
+		n++
+	}
+	return n
 }
 
 // pieces visits the disk from off to end in pieces of one kind within a
