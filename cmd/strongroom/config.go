@@ -50,6 +50,7 @@ func serverFlags() []cli.Flag {
 		&cli.StringFlag{Name: "data", Usage: "data directory `DIR` (data)"},
 		&cli.StringFlag{Name: "nbd-listen", Usage: "`HOST:PORT` of the NBD server, or none (nbd.listen)"},
 		&cli.StringFlag{Name: "nbd-socket", Usage: "`PATH` of the NBD unix socket, or none (nbd.socket)"},
+		&cli.StringFlag{Name: "sftp-listen", Usage: "`HOST:PORT` of the SFTP server, or none (sftp.listen)"},
 		&cli.StringFlag{Name: "api-socket", Usage: "`PATH` of the control API's unix socket, or none (api.socket)"},
 		&cli.StringFlag{Name: "http-listen", Usage: "`HOST:PORT` of metrics, health and API, or none (http.listen)"},
 		&cli.StringFlag{Name: "log-level", Usage: "`LEVEL` debug, info, warn or error (log.level)"},
@@ -60,7 +61,7 @@ func serverFlags() []cli.Flag {
 
 // flagSettings are the settings that have a flag of their own.
 var flagSettings = map[string]string{
-	"data": "data", "nbd-listen": "nbd.listen", "nbd-socket": "nbd.socket", "api-socket": "api.socket",
+	"data": "data", "nbd-listen": "nbd.listen", "nbd-socket": "nbd.socket", "sftp-listen": "sftp.listen", "api-socket": "api.socket",
 	"http-listen": "http.listen", "log-level": "log.level", "log-format": "log.format",
 }
 

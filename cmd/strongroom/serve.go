@@ -15,7 +15,7 @@ func newServe(e *env) *cli.Command {
 		Name:  "serve",
 		Usage: "run the server",
 		Description: "Runs without any configuration: NBD on 127.0.0.1:10809 and DIR/nbd.sock, the control API on\n" +
-			"DIR/api.sock, metrics, health and API on http://127.0.0.1:9180. Settings come from flags, the\n" +
+			"DIR/api.sock, metrics, health and API on http://127.0.0.1:9180; SFTP is off. Settings come from flags, the\n" +
 			"environment (STRONGROOM_NBD_LISTEN for nbd.listen), --config FILE and defaults, in this order;\n" +
 			"\"strongroom config example\" explains all of them.\n\n" +
 			"SIGTERM or SIGINT answers what is in flight, syncs and ends; a second one ends at once.",
