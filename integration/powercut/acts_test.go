@@ -49,6 +49,7 @@ var acts = []act{
 	{name: "compact", prepare: (*driver).removeMost, do: (*driver).collect},
 	{name: "free whole packs", prepare: (*driver).removeAll, do: (*driver).collect},
 	{name: "collect twice", prepare: (*driver).collectOnce, do: (*driver).collect},
+	{name: "compress", prepare: (*driver).storeLater, do: (*driver).compress},
 	{name: "repair", prepare: (*driver).damage, do: (*driver).repair},
 	{name: "rebuild", closed: true, prepare: (*driver).loseDatabases},
 	{name: "rebuild the catalog", closed: true, prepare: func(d *driver) error { return d.e.fs.RemoveAll("/data/catalog") }},
@@ -257,6 +258,43 @@ func (d *driver) repair() error {
 	}
 	if n == 0 {
 		return errors.New("nothing was repaired")
+	}
+	return nil
+}
+
+// storeLater makes points until there is one whose blocks were not compressed.
+func (d *driver) storeLater() error {
+	if s := d.openSession(); s != nil {
+		if err := d.commit(s); err != nil {
+			return err
+		}
+	}
+	for range 40 {
+		if err := d.startAs("full", map[string]int64{"vda": bigDisk}); err != nil {
+			return err
+		}
+		s := d.openSession()
+		for range 3 {
+			if err := d.writeBlocks(s, s.disks[0]); err != nil {
+				return err
+			}
+		}
+		if err := d.commit(s); err != nil || d.e.store.Stats().LaterBytes > 0 {
+			return err
+		}
+	}
+	return errors.New("nothing waits to be compressed")
+}
+
+// compress compresses what waits, the open packs nobody fills included.
+func (d *driver) compress() error {
+	if _, err := d.e.store.SealLater(true); err != nil {
+		return fmt.Errorf("compress: %w", err)
+	}
+	for _, pack := range d.e.store.LaterPacks() {
+		if _, err := d.e.store.CompressPack(context.Background(), pack, nil); err != nil && !errors.Is(err, dedup.ErrDamaged) && !errors.Is(err, dedup.ErrUnknownAddr) {
+			return err
+		}
 	}
 	return nil
 }

@@ -20,7 +20,7 @@
 //   - a second cut during recovery or after is held to the same
 //
 // TestActsCut takes the operations that change the store one by one, garbage
-// collection, compaction, repair and rebuild among them, and cuts each at its
+// collection, compaction, compressing later, repair and rebuild among them, and cuts each at its
 // steps, two cuts in a row; every state is opened twice, and the second opening
 // must change nothing. TestActsFail lets the steps fail instead: EIO, ENOSPC,
 // short writes, syncs that drop what they should save, errors after the effect,

@@ -82,7 +82,7 @@ func (d *driver) start() error {
 		}
 		d.m.sessions = append(d.m.sessions, s)
 	})
-	r := volume.StartRequest{VM: d.vm, Mode: []string{"full", "auto", "auto"}[d.rng.IntN(3)], TTL: time.Hour,
+	r := volume.StartRequest{VM: d.vm, Mode: []string{"full", "auto", "auto"}[d.rng.IntN(3)], TTL: time.Hour, Files: d.rng.IntN(3) == 0,
 		Disks:  []volume.DiskSpec{{Name: "vda", Size: bigDisk}, {Name: "vdb", Size: grown(size, d.rng)}},
 		Labels: map[string]string{"key": s.key},
 		Blobs:  []catalog.Blob{{Name: "domain.xml", Data: blobOf(s.key)}}}
@@ -106,7 +106,7 @@ func (d *driver) startAs(mode string, sizes map[string]int64) error {
 	d.made++
 	s := &session{key: fmt.Sprintf("%s-%s-%d", d.vm, d.name, d.made), vm: d.vm, phase: starting}
 	d.m.set(func() { d.m.sessions = append(d.m.sessions, s) })
-	r := volume.StartRequest{VM: d.vm, Mode: mode, TTL: time.Hour, Labels: map[string]string{"key": s.key},
+	r := volume.StartRequest{VM: d.vm, Mode: mode, TTL: time.Hour, Files: d.rng.IntN(2) == 0, Labels: map[string]string{"key": s.key},
 		Blobs: []catalog.Blob{{Name: "domain.xml", Data: blobOf(s.key)}}}
 	for _, name := range slices.Sorted(maps.Keys(sizes)) {
 		r.Disks = append(r.Disks, volume.DiskSpec{Name: name, Size: sizes[name]})

@@ -15,7 +15,7 @@ func (d *driver) liveOn() error {
 	if p == nil {
 		return nil
 	}
-	switch d.rng.IntN(12) {
+	switch d.rng.IntN(13) {
 	case 0, 1:
 		return d.trash(p, 1000*time.Hour)
 	case 2:
@@ -34,6 +34,8 @@ func (d *driver) liveOn() error {
 		return d.setPolicy(1 + d.rng.IntN(60))
 	case 10:
 		return d.mergeAny()
+	case 11:
+		return d.compress()
 	}
 	return d.collect()
 }
