@@ -71,6 +71,13 @@ func somePoint() *Point {
 		Blobs: []BlobInfo{{"x", 3, dedup.Hash{2}}}}
 }
 
+func somePointOfFiles() *Point {
+	p := somePoint()
+	p.Files = []FileImage{{Name: "a/b ü.qcow2", Size: 0, Root: dedup.Hash{3}},
+		{Name: "vda.raw", Size: 7, Modified: time.UnixMilli(5).UTC(), Disk: "vda", Root: dedup.Hash{4}, WrittenBytes: 1, NewBytes: 2, StoredBytes: 3}}
+	return p
+}
+
 // someRecords are one of each kind of the records of a point's later life.
 func someRecords() []interface{ records(visitor) error } {
 	at := time.UnixMilli(1e12).UTC()
@@ -136,10 +143,16 @@ func FuzzChunkList(f *testing.F) {
 func FuzzPoint(f *testing.F) {
 	f.Add(appendPoint(nil, somePoint()))
 	f.Add(appendPoint(nil, &Point{}))
+	f.Add(appendPoint(nil, somePointOfFiles()))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := decodePoint(b)
 		if err != nil {
 			return
+		}
+		for _, f := range p.Files {
+			if CheckFileName(f.Name) != nil {
+				t.Fatalf("file name %q", f.Name)
+			}
 		}
 		if again, err := decodePoint(appendPoint(nil, &p)); err != nil || !reflect.DeepEqual(again, p) {
 			t.Fatalf("%+v, %v; want %+v", again, err, p)

@@ -2,8 +2,10 @@
 //
 // # What it holds
 //
-// A point is what one backup of a VM made: an image per disk, opaque blobs,
-// labels. An image is a list of chunk numbers, one for every 64 MiB of the
+// A point is what one backup of a VM made: an image per disk, files, opaque
+// blobs, labels. A file is kept as an image whose disk is called "/" and the
+// file's name (filecodec.go), so that all that is said of images here goes for
+// files too, but that they have no parent. An image is a list of chunk numbers, one for every 64 MiB of the
 // disk; a chunk record says in which packs' slots the chunk's blocks lie. So
 // any block of any point is found with one list and one record. Chunks with
 // equal hashes are recorded once. Every image is complete: removing a point
@@ -18,7 +20,7 @@
 // still be reading; it is forgotten once nobody does. Held and locked points
 // refuse to leave the first state, under the lock that all changes take, so no
 // caller can forget to ask. Merge takes images out of points and forgets them
-// at once. What descended from an image that goes descends from its parent.
+// at once, and the files with them that were understood as the disk. What descended from an image that goes descends from its parent.
 //
 // References say how often the chunk lists of all points not forgotten name a
 // chunk. A chunk whose last reference goes is dead: its hash leads to it no
@@ -75,7 +77,7 @@
 //	P point                commit time and VM of a point, and which of the two
 //	t point                when it was removed
 //	d point                removed and not forgotten
-//	i point 0 disk         chunk list
+//	i point 0 disk         chunk list; disk is "/" and the name for a file
 //	b point 0 name         blob
 //	c number               chunk record; number is u64 BE
 //	C hash                 number of the chunk of that hash

@@ -12,10 +12,12 @@ import (
 const logName = "0000000000000001.mlog"
 
 // TestFormats reads metadata logs made once: one of the records the first
-// version wrote, and one with all there are. The logs are never made anew: what
+// version wrote, one with all there are, and one of points with files. The logs are never made anew: what
 // reads them must not change.
 func TestFormats(t *testing.T) {
-	for dir, history := range map[string]func(*testing.T, *Catalog){"testdata/v1/": historyV1, "testdata/v2/": historyV2} {
+	for dir, history := range map[string]func(*testing.T, *Catalog){
+		"testdata/v1/": historyV1, "testdata/v2/": historyV2, "testdata/v3/": historyV3,
+	} {
 		if *rewrite {
 			makeGoldenLog(t, dir, history)
 		}
@@ -108,5 +110,35 @@ func historyV2(t *testing.T, c *Catalog) {
 		if _, err := c.Merge(r); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// historyV3 has points with files, with and without disks, and loses some of the
+// files with the images they became.
+func historyV3(t *testing.T, c *Catalog) {
+	for i := 1; i <= 4; i++ {
+		n := onePoint(i, "web1", ChunkRef{New: testChunk(uint64(i))}, ChunkRef{})
+		n.Files = []NewFile{fileOf("vda.qcow2", "vda", ChunkRef{New: testChunk(uint64(50 + i))}, ChunkRef{New: testChunk(1)})}
+		if i%2 == 0 {
+			n.Files = append(n.Files, fileOf("a folder/\u00fc", "", ChunkRef{}), fileOf(".empty", ""))
+			n.Files[1].Modified = time.Time{}
+		}
+		if i > 1 {
+			n.Images[0].Mode, n.Images[0].Parent = Incremental, testID(i-1)
+		}
+		mustCommit(t, c, n)
+	}
+	mustCommit(t, c, NewPoint{ID: testID(5), VM: "web1", Files: []NewFile{fileOf("manifest.json", "", ChunkRef{New: testChunk(70)})}, Manual: true})
+	mustCommit(t, c, NewPoint{ID: testID(6), VM: "db2", Files: []NewFile{fileOf("dump.sql", "", ChunkRef{New: testChunk(71)})}})
+	for _, r := range []MergeRequest{
+		{"web1", "vda", testID(1), testID(2)}, // pull
+		{"web1", "vda", testID(4), testID(3)}, // commit
+	} {
+		if _, err := c.Merge(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Remove(testID(6)); err != nil {
+		t.Fatal(err)
 	}
 }

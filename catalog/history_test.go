@@ -37,8 +37,39 @@ func (g *generator) point(m *model, c *Catalog) NewPoint {
 	for _, d := range g.rng.Perm(3)[:1+g.rng.IntN(3)] {
 		n.Images = append(n.Images, g.image(m, c, n.VM, fmt.Sprintf("vd%c", 'a'+d)))
 	}
+	if g.rng.IntN(3) == 0 {
+		g.files(&n)
+	}
 	n.Manual = g.rng.IntN(5) == 0
 	return n
+}
+
+// files adds files, some of them what disks came as, and takes all disks away at
+// times.
+func (g *generator) files(n *NewPoint) {
+	if g.rng.IntN(4) == 0 {
+		n.Images = nil
+	}
+	for i, name := range []string{"a.qcow2", "dir/b", "c"}[:1+g.rng.IntN(3)] {
+		f := NewFile{FileImage: FileImage{Name: name, Size: int64(g.rng.IntN(3))*dedup.ChunkSize + int64(i)*777,
+			WrittenBytes: g.rng.Int64N(1 << 40), NewBytes: int64(g.rng.IntN(9)), StoredBytes: 3}}
+		if g.rng.IntN(3) > 0 {
+			f.Modified = time.UnixMilli(1 + g.rng.Int64N(1<<40)).UTC()
+		}
+		if len(n.Images) > 0 && g.rng.IntN(3) > 0 {
+			f.Disk = n.Images[g.rng.IntN(len(n.Images))].Disk
+		}
+		for c := range chunkCount(f.Size) {
+			ref := g.chunk(nil, int(c), chunkLength(f.Size, int(c)))
+			if ref.New != nil && chunkLength(f.Size, int(c)) < dedup.ChunkSize/2 {
+				ref.New.Runs = []Run{{0, 1, dedup.MakeAddr(1, 1)}}
+				ref.New.Hash[1] = 0xf1
+			}
+			f.Chunks = append(f.Chunks, ref)
+		}
+		n.Files = append(n.Files, f)
+	}
+	slices.Reverse(n.Files)
 }
 
 func (g *generator) image(m *model, c *Catalog, vm, disk string) NewImage {

@@ -28,7 +28,7 @@ type model struct {
 
 type modelPoint struct {
 	Point
-	chunks map[string][]dedup.Hash // by disk
+	chunks map[string][]dedup.Hash // by disk or file's key
 	blobs  map[string][]byte
 }
 
@@ -40,7 +40,7 @@ func (m *model) clone() *model {
 	next := &model{removed: slices.Clone(m.removed), pending: maps.Clone(m.pending), chunks: maps.Clone(m.chunks),
 		policies: maps.Clone(m.policies)}
 	for _, p := range m.points {
-		p.Images, p.chunks = slices.Clone(p.Images), maps.Clone(p.chunks)
+		p.Images, p.Files, p.chunks = slices.Clone(p.Images), slices.Clone(p.Files), maps.Clone(p.chunks)
 		next.points = append(next.points, p)
 	}
 	return next
@@ -59,8 +59,12 @@ func (m *model) with(n *NewPoint, p Point, number func(ChunkNo) dedup.Hash) *mod
 	next := m.clone()
 	mp := modelPoint{Point: p, chunks: map[string][]dedup.Hash{}, blobs: map[string][]byte{}}
 	images := slices.Clone(n.Images)
+	for _, f := range n.Files {
+		images = append(images, NewImage{Image{Disk: FileKey(f.Name)}, f.Chunks})
+	}
 	slices.SortFunc(images, func(a, b NewImage) int { return strings.Compare(a.Disk, b.Disk) })
 	for _, im := range images {
+		mp.chunks[im.Disk] = []dedup.Hash{}
 		for _, ref := range im.Chunks {
 			h := dedup.Hash{}
 			switch {
@@ -169,6 +173,7 @@ func (m *model) merged(r MergeRequest, at time.Time) *model {
 		gone = gone[:len(gone)-1]
 		target.Size, target.Root, target.Checkpoint = top.Size, top.Root, top.Checkpoint
 		into.chunks[r.Disk] = from.chunks[r.Disk]
+		into.dropFiles(r.Disk)
 	} else {
 		gone = m.line(r.Disk, r.Into, r.From)[1:]
 		heir = top.Parent
@@ -187,19 +192,37 @@ func (m *model) merged(r MergeRequest, at time.Time) *model {
 		target.StoredBytes += im.StoredBytes
 		delete(p.chunks, r.Disk)
 		p.Images = slices.DeleteFunc(p.Images, func(im Image) bool { return im.Disk == r.Disk })
+		if len(p.Images) == 0 {
+			p.Images = nil
+		}
+		p.dropFiles(r.Disk)
 		next.reparent(r.VM, r.Disk, id, heir, 0)
 	}
 	if target.Mode == Full && heir == "" {
 		target.Gone = 0
 	}
 	next.points = slices.DeleteFunc(next.points, func(p modelPoint) bool {
-		if len(p.Images) == 0 {
+		gone := len(p.Images) == 0 && slices.Contains(gone, p.ID) && len(p.Files) == 0
+		if gone {
 			next.removed = append(next.removed, p.ID)
 		}
-		return len(p.Images) == 0
+		return gone
 	})
 	next.bury()
 	return next
+}
+
+// dropFiles takes away the files that were understood as a disk.
+func (p *modelPoint) dropFiles(disk string) {
+	p.Files = slices.DeleteFunc(p.Files, func(f FileImage) bool {
+		if f.Disk == disk {
+			delete(p.chunks, FileKey(f.Name))
+		}
+		return f.Disk == disk
+	})
+	if len(p.Files) == 0 {
+		p.Files = nil
+	}
 }
 
 // expected is the point Commit should have made of n at a time.
@@ -210,6 +233,11 @@ func (p *modelPoint) expected(n *NewPoint, at time.Time) Point {
 		im.Root = testRoot(im.Size, p.chunks[im.Disk])
 		want.Images = append(want.Images, im.Image)
 	}
+	for _, f := range n.Files {
+		f.Root = testRoot(f.Size, p.chunks[FileKey(f.Name)])
+		want.Files = append(want.Files, f.FileImage)
+	}
+	slices.SortFunc(want.Files, func(a, b FileImage) int { return strings.Compare(a.Name, b.Name) })
 	for _, b := range n.Blobs {
 		want.Blobs = append(want.Blobs, BlobInfo{b.Name, int64(len(b.Data)), sha256.Sum256(b.Data)})
 	}
