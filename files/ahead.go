@@ -25,8 +25,7 @@ type ahead struct {
 // aheadPart is a stretch of the file that is being read, or was.
 type aheadPart struct {
 	off  int64
-	buf  []byte // what was read; done tells when
-	err  error
+	buf  []byte // what was read, which is less than it should be after an error; done tells when
 	done chan struct{}
 	refs atomic.Int32 // the list, the goroutine, readers
 	mem  *[aheadPiece]byte
@@ -51,26 +50,31 @@ func (a *ahead) ReadAt(p []byte, off int64) (n int, err error) {
 	}
 	a.follow(off, len(p))
 	for n < len(p) {
-		part := a.part(off + int64(n))
-		if part == nil {
-			m, err := a.src.ReadAt(p[n:], off+int64(n))
-			if n += m; n == len(p) {
-				break
-			}
-			return n, err
+		if m := a.copy(p[n:], off+int64(n)); m > 0 {
+			n += m
+			continue
 		}
-		<-part.done
-		m := 0
-		if at := off + int64(n) - part.off; at < int64(len(part.buf)) {
-			m = copy(p[n:], part.buf[at:])
-		}
-		err := part.err
-		a.budget.unref(part)
-		if n += m; m == 0 {
+		m, err := a.src.ReadAt(p[n:], off+int64(n))
+		if n += m; n < len(p) {
 			return n, err
 		}
 	}
 	return n, end
+}
+
+// copy takes what was read ahead at off, waiting for it; 0 when there is none.
+// A piece that failed counts as none: the request may not touch the damage.
+func (a *ahead) copy(p []byte, off int64) int {
+	part := a.part(off)
+	if part == nil {
+		return 0
+	}
+	defer a.budget.unref(part)
+	<-part.done
+	if at := off - part.off; at < int64(len(part.buf)) {
+		return copy(p, part.buf[at:])
+	}
+	return 0
 }
 
 // follow notes a request, and when it goes on from those before has what comes
@@ -118,11 +122,8 @@ func (a *ahead) start(off int64) bool {
 		a.slots <- struct{}{}
 		n, err := a.src.ReadAt(part.buf, off)
 		<-a.slots
-		if n < len(part.buf) {
-			if err == nil {
-				err = io.ErrUnexpectedEOF
-			}
-			part.buf, part.err = part.buf[:n], err
+		if err != nil {
+			part.buf = part.buf[:n]
 		}
 		close(part.done)
 		a.budget.unref(part)

@@ -64,7 +64,7 @@ func (s *Service) commit(ctx context.Context, f *folder, st *volume.Status, o Co
 
 // prepare makes the session what is to be committed.
 func (s *Service) prepare(ctx context.Context, f *folder, im *importer) error {
-	names, err := f.freeze()
+	names, err := f.freeze(fmt.Errorf("%w: the backup of VM %s is being committed", fs.ErrPermission, f.vm))
 	if err != nil {
 		return err
 	}
@@ -81,8 +81,7 @@ func (s *Service) prepare(ctx context.Context, f *folder, im *importer) error {
 
 // freeze lets nothing change the folder any more, and returns its files once all
 // that was written to them is with the volume.
-func (f *folder) freeze() (map[string]*node, error) {
-	why := fmt.Errorf("%w: the backup of VM %s is being committed", fs.ErrPermission, f.vm)
+func (f *folder) freeze(why error) (map[string]*node, error) {
 	f.frozen.Store(&why)
 	f.mu.Lock() // who is changing a name has done so
 	names := maps.Clone(f.names)
@@ -116,7 +115,7 @@ func (s *Service) thaw(f *folder, added []string, cause error) error {
 			}
 		}
 	}
-	f.frozen.Store(nil)
+	f.frozen.Store(nil) // the caller holds verb, so Close cannot have frozen it
 	return errors.Join(errs...)
 }
 
@@ -142,7 +141,7 @@ func (s *Service) dropHidden(f *folder, names map[string]*node) error {
 // commitRenamed commits a user's session when the rename of X.part to X says
 // that a disk's image is complete. When it cannot be, X.part has its name back.
 func (s *Service) commitRenamed(user string, f *folder, from, to, conn string) error {
-	r, err := s.Commit(context.Background(), f.session, CommitOptions{})
+	r, err := s.Commit(s.ctx, f.session, CommitOptions{})
 	if err != nil {
 		if e := s.o.Events.CommitFailed; e != nil {
 			e(f.session, f.vm, user, err)

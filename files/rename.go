@@ -22,7 +22,7 @@ func (f *folder) rename(from, to, conn string, replace bool) error {
 		return err
 	}
 	if n == nil {
-		return f.renameDir(from, to)
+		return f.renameDir(from, to, conn)
 	}
 	return f.renameFile(n, from, to, conn, replace)
 }
@@ -61,7 +61,7 @@ func (f *folder) renameFile(n *node, from, to, conn string, replace bool) error 
 // renameDir renames everything below a folder, name by name; when one fails,
 // those before get their names back. A crash in the middle leaves some of them
 // in one folder and some in the other.
-func (f *folder) renameDir(from, to string) error {
+func (f *folder) renameDir(from, to, conn string) error {
 	switch {
 	case from == to:
 		return nil
@@ -76,6 +76,11 @@ func (f *folder) renameDir(from, to string) error {
 	moved := func(name string) string { return to + name[len(from):] }
 	for _, name := range append(files, dirs...) {
 		if err := checkName(moved(name)); err != nil {
+			return err
+		}
+	}
+	for _, name := range files {
+		if err := f.names[name].writableBy(name, conn); err != nil {
 			return err
 		}
 	}

@@ -448,3 +448,53 @@ func TestCommitCancelled(t *testing.T) {
 	}
 	w.commit(session)
 }
+
+// Stopping stores what was gathered, though nobody closed the file.
+func TestCloseStores(t *testing.T) {
+	w := newWorld(t)
+	session, tree := w.job("vm")
+	f := w.open(tree, "/x", create)
+	if _, err := f.WriteAt([]byte("gathered"), 3<<20); err != nil {
+		t.Fatal(err)
+	}
+	w.s.Close()
+	if _, err := f.WriteAt([]byte("late"), 0); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("a write after the stop: %v", err)
+	}
+	w.restart()
+	if got := w.get(w.tree(session, "c2"), "/x"); len(got) != 3<<20+8 || string(got[3<<20:]) != "gathered" {
+		t.Errorf("%d bytes", len(got))
+	}
+}
+
+// Folders are renamed with what is in them, unless somebody else is writing it.
+func TestRenameFolder(t *testing.T) {
+	w := newWorld(t)
+	session, tree := w.job("vm")
+	for _, d := range []string{"/a", "/a/b", "/a/e", "/x"} {
+		if err := tree.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.send(tree, "/a/1", []byte("1"))
+	w.send(tree, "/a/b/2", []byte("2"))
+	f := w.open(w.tree(session, "c2"), "/a/b/2", write)
+	if err := tree.Rename("/a", "/c", false); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("while another connection writes: %v", err)
+	}
+	f.Close()
+	for to, want := range map[string]error{"/a/b/c": fs.ErrInvalid, "/" + strings.Repeat("x", 254): fs.ErrInvalid, "/none/c": fs.ErrNotExist} {
+		if err := tree.Rename("/a", to, true); !errors.Is(err, want) {
+			t.Errorf("to %s: %v", to, err)
+		}
+	}
+	if err := tree.Rename("/a", "/x", false); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := w.snapshot(tree, "/"), []string{"/x/1", "/x/b/2"}; len(got) != 2 || !strings.HasPrefix(got[want[0]], "1") || !strings.HasPrefix(got[want[1]], "2") {
+		t.Errorf("%q", got)
+	}
+	if got := w.names(tree, "/x"); !slices.Equal(got, []string{"1", "b", "e"}) {
+		t.Errorf("%q", got)
+	}
+}

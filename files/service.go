@@ -1,8 +1,12 @@
 package files
 
 import (
+	"context"
 	"fmt"
+	"io/fs"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +55,8 @@ type Service struct {
 	ahead  *aheadBudget
 
 	cleaning sync.WaitGroup // ends of sessions under way
+	ctx      context.Context
+	cancel   context.CancelFunc // by Close
 
 	loading  sync.Mutex // one folder at a time is made from a session
 	mu       sync.Mutex // the tables; a leaf
@@ -74,11 +80,24 @@ func New(o Options) *Service {
 		views: newViewCache(viewCacheBytes), ahead: newAheadBudget(maxAhead),
 		sessions: map[string]*folder{}, users: map[userVM]*folder{}, accounts: map[string]*account{},
 	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
 
-// Close waits until what ended sessions left is put away. No tree may be in use.
-func (s *Service) Close() { s.cleaning.Wait() }
+// Close ends commits that renames began, stores what was gathered, and lets
+// nothing be written any more. Then volume may be closed.
+func (s *Service) Close() {
+	s.cancel()
+	s.mu.Lock()
+	folders := slices.AppendSeq(slices.Collect(maps.Values(s.sessions)), maps.Values(s.users))
+	s.mu.Unlock()
+	for _, f := range folders {
+		f.verb.Lock() // a commit is over
+		_, _ = f.freeze(fmt.Errorf("%w: the server is stopping", fs.ErrPermission)) // a write that fails was never promised
+		f.verb.Unlock()
+	}
+	s.cleaning.Wait()
+}
 
 // Release makes known that a session has ended, in whatever way, or is dead:
 // handles of its files fail from now on, and its user's folder is empty. It may
