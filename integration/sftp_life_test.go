@@ -1,0 +1,298 @@
+package integration
+
+import (
+	"bytes"
+	enc "encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/strongroom-backup/strongroom/integration/rig"
+	"github.com/strongroom-backup/strongroom/internal/sshfs"
+	"github.com/strongroom-backup/strongroom/internal/testdisk"
+)
+
+// TestCommitWhileWriting commits while a client goes on writing: the point has
+// everything that was synced before, nothing is torn, and the client is told.
+func TestCommitWhileWriting(t *testing.T) {
+	t.Parallel()
+	s := newFileScene(t)
+	const record = 4096
+	for round := range 4 {
+		vm := fmt.Sprint("vm", round)
+		d := s.drop(vm)
+		f, err := os.Create(filepath.Join(d.mount(), "records.bin"))
+		s.must(err)
+		var synced atomic.Int64
+		var g errgroup.Group
+		g.Go(func() error {
+			for i := int64(0); i < 1<<20; i++ {
+				if _, err := f.WriteAt(bytes.Repeat(enc.BigEndian.AppendUint64(nil, uint64(i)), record/8), i*record); err != nil {
+					return nil // it was told
+				}
+				if i%50 != 0 {
+					continue
+				}
+				if f.Sync() != nil {
+					return nil
+				}
+				synced.Store(i + 1)
+			}
+			return errors.New("a session that was committed took writes for ever")
+		})
+		for synced.Load() < int64(200*round+1) {
+			time.Sleep(time.Millisecond)
+		}
+		before := synced.Load()
+		r := d.commit()
+		s.must(g.Wait())
+		f.Close()
+		got, err := os.ReadFile(filepath.Join(s.restores(vm), r.Point, "files", "records.bin"))
+		s.must(err)
+		if int64(len(got)) < before*record {
+			t.Errorf("the point has %d bytes, %d were synced", len(got), before*record)
+		}
+		for i := 0; i < len(got); i += 8 {
+			if n := enc.BigEndian.Uint64(got[i:]); n != uint64(i/record) {
+				t.Fatalf("byte %d of %d is of record %d", i, len(got), n)
+			}
+		}
+	}
+}
+
+// TestFilePointsLive takes points that came as files through what happens to
+// points: verification, the loss of both databases, deletion and collection.
+func TestFilePointsLive(t *testing.T) {
+	t.Parallel()
+	s := newFileScene(t, "gc.grace=0s", "gc.dead-ratio=0.02")
+	g := newGuest(s, "vda", "qcow2")
+	note := noise(9, 300_000)
+	d := s.drop("vm")
+	dir := d.mount()
+	g.fullToFile(filepath.Join(dir, "vda.qcow2"), "qcow2", "b0")
+	s.put(filepath.Join(dir, "note.bin"), note)
+	first, before := d.commit("vda"), g.snapshot("0")
+	g.use(1)
+	d = s.drop("vm", "--mode", "incremental")
+	g.dirtyToFile(filepath.Join(d.mount(), "vda.qcow2"), "", "b0")
+	second := d.commit("vda")
+
+	check := func(when string) {
+		t.Helper()
+		at := filepath.Join(s.restores("vm"), first.Point)
+		s.sameFile(filepath.Join(at, "files", "note.bin"), note)
+		s.tool("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", filepath.Join(at, "files", "vda.qcow2"), before)
+		s.must(testdisk.Equal(before, filepath.Join(at, "vda.raw")))
+		s.restored("vm", "vda", second.Point, g.model.Path)
+		_, err := s.srv.Run(s.ctx, "verify", "--all")
+		if err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	check("as committed")
+	_, err := s.srv.Run(s.ctx, "compress", "--wait")
+	s.must(err)
+	check("compressed")
+	s.must(s.stop(), os.RemoveAll(s.path("store/catalog")), os.RemoveAll(s.path("store/index")), s.srv.Start(s.ctx))
+	check("rebuilt")
+
+	_, err = s.srv.Run(s.ctx, "point", "rm", "--now", first.Point)
+	s.must(err)
+	s.collected()
+	s.restored("vm", "vda", second.Point, g.model.Path)
+	for _, b := range s.openBackups() {
+		_, err := s.srv.Abort(s.ctx, b)
+		s.must(err)
+	}
+	_, err = s.srv.Run(s.ctx, "point", "rm", "--now", second.Point)
+	s.must(err)
+	s.collected()
+	st, err := s.srv.Stats(s.ctx)
+	s.must(err)
+	if st.StoredBytes > 1<<20 {
+		t.Errorf("%d bytes are stored for no points", st.StoredBytes)
+	}
+}
+
+func (s *scene) openBackups() (sessions []string) {
+	s.Helper()
+	var all []struct{ Session, State string }
+	s.must(s.srv.JSON(s.ctx, &all, "backup", "status"))
+	for _, b := range all {
+		if b.State == "open" {
+			sessions = append(sessions, b.Session)
+		}
+	}
+	return sessions
+}
+
+// collected runs garbage collections until one has found nothing to do after a
+// deletion: the first may have begun before it.
+func (s *scene) collected() {
+	s.Helper()
+	for range 2 {
+		for done := false; !done; {
+			var err error
+			done, err = gc(s)
+			s.must(err)
+		}
+	}
+}
+
+// TestRestoreOutlivesDeletion reads a file of a point that is deleted meanwhile,
+// and whose space is collected.
+func TestRestoreOutlivesDeletion(t *testing.T) {
+	t.Parallel()
+	s := newFileScene(t, "gc.grace=0s", "gc.dead-ratio=0.02")
+	r := s.full("vm", "b0", newGuest(s, "vda", "raw"))
+	s.full("vm", "b1", newGuestOf(s, "vdb", "raw", s.copyOf(base, "other")))
+	dir := filepath.Join(s.restores("vm"), r.Point)
+	f, err := os.Open(filepath.Join(dir, "vda.raw"))
+	s.must(err)
+	defer f.Close()
+	want, err := os.ReadFile(base.Path)
+	s.must(err)
+	half := make([]byte, len(want)/2)
+	_, err = io.ReadFull(f, half)
+	s.must(err)
+	_, err = s.srv.Run(s.ctx, "point", "rm", "--now", r.Point)
+	s.must(err)
+	s.collected()
+	rest, err := io.ReadAll(f)
+	if got := append(half, rest...); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("a deleted point's file that was open: %d bytes, not the %d there were; %v", len(got), len(want), err)
+	}
+	s.absent(filepath.Join(dir, "vda.qcow2"))
+}
+
+// TestFileFullDisk fills the store through a mount: the writer gets an error, df
+// has said so, what was committed can be read, and after a deletion there is
+// room again.
+func TestFileFullDisk(t *testing.T) {
+	s := &scene{T: t, ctx: t.Context()}
+	var err error
+	s.dir, err = os.MkdirTemp("", "sr-")
+	s.must(err)
+	t.Cleanup(func() { os.RemoveAll(s.dir) })
+	reserve := s.smallStore()
+	s.srv, err = rig.StartServer(s.ctx, rig.Options{Binary: binary, Data: s.path("small/store"),
+		Settings: []string{fmt.Sprintf("store.reserve=%d", reserve), "gc.grace=0s", "sftp.listen=127.0.0.1:0"}})
+	s.must(err)
+	t.Cleanup(func() { s.must(s.stop()) })
+
+	d := s.drop("vm")
+	kept := noise(1, 60<<20)
+	s.put(filepath.Join(d.mount(), "kept.bin"), kept)
+	first := d.commit()
+	d = s.drop("vm")
+	dir := d.mount()
+	room := s.avail(dir)
+	f, err := os.Create(filepath.Join(dir, "big.bin"))
+	s.must(err)
+	written := int64(0)
+	for chunk := uint64(0); err == nil && written < 2*room; chunk++ {
+		if _, err = f.Write(noise(1000+chunk, 1<<20)); err == nil {
+			err = f.Sync()
+		}
+		if err == nil {
+			written += 1 << 20
+		}
+	}
+	f.Close()
+	// Version 3 of SFTP has no code for a full disk; sshfs makes EPERM of "failure".
+	if err == nil {
+		t.Errorf("writing %d bytes where df said there is room for %d: %v", written, room, err)
+	}
+	t.Logf("df: %d MiB; %d MiB could be written, then %v; df: %d MiB", room>>20, written>>20, err, s.avail(dir)>>20)
+	if written < room-room/8 || written > room+room/8 {
+		t.Errorf("df said that %d bytes are free, %d could be written", room, written)
+	}
+	s.sameFile(filepath.Join(dir, "restore", "vm", first.Point, "files", "kept.bin"), kept)
+	d.abort()
+	s.collected()
+	d = s.drop("vm")
+	again := noise(2, 60<<20)
+	s.put(filepath.Join(d.mount(), "again.bin"), again)
+	d.keptAs("again.bin", again)
+}
+
+// avail is what df says is free below a folder, in bytes.
+func (s *scene) avail(dir string) int64 {
+	s.Helper()
+	var df unix.Statfs_t
+	s.must(unix.Statfs(dir, &df))
+	return int64(df.Bavail) * df.Frsize
+}
+
+// TestManyFiles fills a session with files; there is an end to it, and what was
+// taken is listed and kept.
+func TestManyFiles(t *testing.T) {
+	t.Parallel()
+	s := newFileScene(t)
+	d := s.drop("vm")
+	c := d.sftpClient()
+	s.must(c.Mkdir("many"))
+	made := 0
+	for ; made < 5000; made++ {
+		f, err := c.Create(fmt.Sprintf("many/%04d", made))
+		if err != nil {
+			t.Logf("file %d: %v", made, err)
+			break
+		}
+		_, err = f.Write(fmt.Appendf(nil, "%d", made))
+		s.must(err, f.Close())
+	}
+	if made < 500 || made == 5000 {
+		t.Errorf("%d files were taken", made)
+	}
+	if list, err := c.ReadDir("many"); err != nil || len(list) != made {
+		t.Errorf("%d of %d files are listed; %v", len(list), made, err)
+	}
+	r := d.commit()
+	if len(r.Files) != made {
+		t.Errorf("the receipt has %d of %d files", len(r.Files), made)
+	}
+	dir := filepath.Join(s.restores("vm"), r.Point, "files", "many")
+	if names := s.names(dir); len(names) != made {
+		t.Errorf("the point has %d of %d files", len(names), made)
+	}
+	s.sameFile(filepath.Join(dir, "0123"), []byte("123"))
+}
+
+// TestReconnectTellsTheTruth kills the server under a mount that reconnects: a
+// file that was open fails, it does not go on with a hole in it.
+func TestReconnectTellsTheTruth(t *testing.T) {
+	t.Parallel()
+	s := newFileScene(t)
+	d := s.drop("vm")
+	dir := d.mount(append(sshfs.Recommended, "reconnect", "ServerAliveInterval=1")...)
+	path := filepath.Join(dir, "file.bin")
+	f, err := os.Create(path)
+	s.must(err)
+	data := noise(1, 8<<20)
+	_, err = f.Write(data[:4<<20])
+	s.must(err)
+	s.srv.Kill()
+	s.must(s.srv.Start(s.ctx))
+	_, err = f.WriteAt(data[4<<20:], 4<<20)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		t.Error("a file outlived the server that had it open")
+	}
+	// The mount comes back, and the file can be sent again.
+	for err = os.ErrClosed; err != nil; {
+		s.must(s.ctx.Err())
+		if err = os.WriteFile(path, data, 0o600); err != nil {
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	s.sameFile(path, data)
+	d.keptAs("file.bin", data)
+}
