@@ -300,7 +300,9 @@ func (r *crashRun) survive(c fileCut) {
 	w.stop()
 	w.start()
 	again, err := w.m.FileNames(after.id)
-	if err != nil || !slices.EqualFunc(seen, again, func(a, b FileStatus) bool { return a.ID == b.ID && a.Name == b.Name && a.Size == b.Size && a.Lost == b.Lost }) {
+	if err != nil || !slices.EqualFunc(seen, again, func(a, b FileStatus) bool {
+		return a.ID == b.ID && a.Name == b.Name && a.Size == b.Size && a.Lost == b.Lost
+	}) {
 		fail("opened again: %v, %+v; was %+v", err, again, seen)
 	}
 	r.goOn(w, again, fail)

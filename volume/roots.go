@@ -17,16 +17,20 @@ import (
 //
 //   - What an operation stored before the beginning is in its session's map when
 //     Barrier returns, and Roots finds it there.
+//
 //   - What is stored after the beginning, a hit on an old block included, is
 //     marked by dedup itself, so it does not matter whether Roots comes to that
 //     place of the map before or after.
+//
 //   - A map changes only by such operations: an address that Roots does not find
 //     at its place was either overwritten, so nobody needs it, or moved between
 //     memory and journal, which happens under the same lock.
+//
 //   - A session that is not looked at, or whose map is gone in the middle, has
 //     either ended without a point or become one before; since the points are
 //     looked at afterwards, that one is among them. Looked at in the other order,
 //     a session could become a point between the two and be missed by both.
+//
 //   - A chunk record that a commit makes has no addresses but the map's and the
 //     parent's.
 //

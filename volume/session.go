@@ -160,7 +160,9 @@ func (s *session) maps() []*disk {
 	defer s.mu.Unlock()
 	list := slices.Clone(s.disks)
 	for _, f := range s.files {
-		list = append(list, f.d)
+		if len(f.names) > 0 || !mutant.On("volume/nameless-unmarked") {
+			list = append(list, f.d)
+		}
 	}
 	return list
 }

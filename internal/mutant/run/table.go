@@ -33,6 +33,7 @@ var mutants = []fault{
 	{"catalog/purge-undeleted", "the trash takes a point that was undeleted meanwhile", []test{{pkg: "catalog", run: "TestPurge"}, longerLife}},
 	{"catalog/dead-hash-stays", "the hash of a dead chunk is still found", []test{{pkg: "catalog", run: "TestDeadChunks"}, longerLife}},
 	{"catalog/merge-leaks-references", "a merge keeps the references of the content it replaces", []test{{pkg: "catalog", run: "^TestHistories$"}, life}},
+	{"catalog/merge-keeps-files", "files stay although the image they became goes", []test{{pkg: "catalog", run: "TestMergeTakesFiles"}}},
 	{"catalog/merge-heirs", "what hangs on merged images gets the wrong parent", []test{{pkg: "catalog", run: "^TestHistories$"}, life}},
 	{"catalog/orphans", "children of a removed point lose their grandparent", []test{{pkg: "catalog", run: "^TestHistories$"}, life}},
 	{"catalog/mark-without-trash", "the mark passes over points in the trash", []test{{pkg: "catalog", run: "^TestHistories$"}, life}},
@@ -69,6 +70,13 @@ var mutants = []fault{
 	{"volume/no-roots-in-journal", "a collection is not told of chunks that left memory", []test{{pkg: "volume", run: "TestRoots"}}},
 	{"volume/no-barrier", "a collection does not wait for what is under way", []test{{pkg: "maintenance", run: "TestCollectionWaits"}}},
 	{"volume/parent-goes", "a point goes although a session inherits from it", []test{{pkg: "volume", run: "TestPins"}, life}},
+	{"volume/cut-keeps-tail", "what a file had behind its end comes back when it grows", []test{{pkg: "volume", run: "TestFileHistories"}}},
+	{"volume/copied-file-changes", "a file is written to although a disk has its blocks", []test{{pkg: "volume", run: "TestImportSeals"}}},
+	{"volume/copied-file-goes", "a file is removed although a disk has its blocks", []test{{pkg: "volume", run: "TestImportSeals"}}},
+	{"volume/half-import-stays", "a disk that may be half copied is kept over a restart", []test{{pkg: "volume", run: "TestHalfImportGoes"}}},
+	{"volume/lost-file-lives", "a file that lost acknowledged writes goes on", []test{{pkg: "volume", run: "TestFsyncThenPowerCut"}}},
+	{"volume/nameless-unmarked", "a collection is not told of files that are open without a name", []test{{pkg: "volume", run: "TestRemovedFileStaysOpen"}}},
+	{"volume/stray-journals", "journals that no file has stay", []test{{pkg: "volume", run: "TestFileHistories"}}},
 	{"volume/reader-unpinned", "a point is forgotten although it is being read", []test{{pkg: "volume", run: "TestPins"}, longerLife}},
 
 	// Maintenance: the order of a collection, and what rules may take.
