@@ -30,6 +30,9 @@ func (v *victim) l2(cluster int64) int64 {
 	return int64(v.get(v.l1(cluster/per))&hostMask) + cluster%per*v.q.h.entrySize()
 }
 
+// packedAt is where the compressed cluster begins, of 4 KiB unpacked.
+func (v *victim) packedAt(cluster int64) int64 { return int64(v.get(v.l2(cluster)) & (1<<58 - 1)) }
+
 // end is the length of the file, rounded up to a cluster.
 func (v *victim) end() uint64 {
 	return uint64(divUp(int64(len(v.bytes)), v.q.ClusterSize()) * v.q.ClusterSize())
@@ -160,7 +163,7 @@ var hostile = []struct {
 	{"data is its L2 table", "v3", func(v *victim) { v.u64(v.l2(5), v.get(v.l1(0))) }, "used already"},
 	{"data is a later L2 table", "v3", func(v *victim) { v.u64(v.l2(5), v.get(v.l1(2))) }, "used already"},
 	{"data is compressed data", "v3", func(v *victim) {
-		v.u64(v.l2(25), v.get(v.l2(10))&hostMask&^4095)
+		v.u64(v.l2(25), uint64(v.packedAt(10)&^4095))
 	}, "used already"},
 	{"compressed data is data", "v3", func(v *victim) { v.u64(v.l2(11), packed|v.get(v.l2(1))&hostMask) }, "used already"},
 	{"subclusters data and zero", "extended", func(v *victim) { v.u64(v.l2(1)+8, 1|1<<32) }, "data and zero at once"},
@@ -188,8 +191,8 @@ var hostile = []struct {
 		}
 		v.u64(first, v.get(first)+1<<58)
 	}, "overlap"},
-	{"damaged zlib", "v3", func(v *victim) { v.bytes[v.get(v.l2(10))&hostMask] ^= 0x06 }, "compressed cluster there"},
-	{"damaged zstd", "zstd", func(v *victim) { v.bytes[v.get(v.l2(10))&hostMask] ^= 0x06 }, "no zstd frame"},
+	{"damaged zlib", "v3", func(v *victim) { v.bytes[v.packedAt(10)] ^= 0x06 }, "compressed cluster there"},
+	{"damaged zstd", "zstd", func(v *victim) { v.bytes[v.packedAt(10)] ^= 0x06 }, "no zstd frame"},
 	{"too much zlib", "v3", func(v *victim) { v.put(10, deflated(4097)) }, "more than a cluster"},
 	{"too little zlib", "v3", func(v *victim) { v.put(10, deflated(4095)) }, "after 4095 of 4096 bytes"},
 	{"zlib without an end", "v3", func(v *victim) { p := deflated(4096); v.put(10, p[:len(p)-5]) }, "compressed cluster there"},

@@ -23,6 +23,9 @@ const (
 )
 
 func (k Kind) String() string {
+	if k > Compressed {
+		return fmt.Sprintf("kind %d", uint8(k))
+	}
 	return [...]string{"unallocated", "zero", "data", "compressed"}[k]
 }
 

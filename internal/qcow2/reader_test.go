@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/lima-vm/go-qcow2reader/image/qcow2"
@@ -239,20 +240,52 @@ func TestReaderDirty(t *testing.T) {
 	}
 }
 
-// TestReaderBitmaps reads an image with a persistent dirty bitmap and one that was
-// resized.
+// TestReaderBitmaps reads an image with a persistent dirty bitmap and a machine's
+// state, and one that was resized.
 func TestReaderBitmaps(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed(t), 0))
 	path := filepath.Join(t.TempDir(), "q")
 	newImage(t, path, "cluster_size=64k", 8<<20)
 	tool(t, "qemu-img", "bitmap", "--add", "-g", "512", path, "epoch")
 	change(t, path, commands(rng, 8<<20, 64<<10, 20))
+	change(t, path, []string{"write -b -P 5 0 200k"}) // a machine's state, behind the disk
 	checkReader(t, rng, path, nil)
 	tool(t, "qemu-img", "bitmap", "--remove", path, "epoch")
 	tool(t, "qemu-img", "resize", "-q", "--shrink", path, fmt.Sprint(3<<20+512))
 	checkReader(t, rng, path, nil)
 	tool(t, "qemu-img", "resize", "-q", path, "40M")
 	checkReader(t, rng, path, nil)
+}
+
+// TestReaderConcurrent reads one image, whose clusters are compressed, by several
+// goroutines; small pieces come from the clusters unpacked last.
+func TestReaderConcurrent(t *testing.T) {
+	base := seed(t)
+	for _, method := range []string{compressedZlib, compressedZstd} {
+		path := filepath.Join(t.TempDir(), "q")
+		newImage(t, path, "cluster_size=16k,compression_type="+method, 2<<20)
+		change(t, path, packs(rand.New(rand.NewPCG(base, 0)), 2<<20, 16<<10))
+		change(t, path, commands(rand.New(rand.NewPCG(base, 1)), 2<<20, 16<<10, 10))
+		want := rawContent(t, path, "qcow2")
+		q := open(t, path)
+		var wg sync.WaitGroup
+		for i := range uint64(4) {
+			wg.Go(func() {
+				if err := q.Check(); err != nil {
+					t.Error(err)
+				}
+				rng := rand.New(rand.NewPCG(base, i))
+				for range 200 {
+					p := make([]byte, 1+rng.IntN(40<<10))
+					off := rng.IntN(len(want) - len(p))
+					if _, err := q.ReadAt(p, int64(off)); err != nil || !bytes.Equal(p, want[off:off+len(p)]) {
+						t.Errorf("%d bytes at %d: %v", len(p), off, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
 }
 
 func TestInfo(t *testing.T) {

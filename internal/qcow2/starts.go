@@ -9,6 +9,7 @@ import "slices"
 // once through the tables for nearly all images.
 type starts struct {
 	q       *Reader
+	most    int64                // at a time
 	shift   int                  // of a range's length
 	ranges  [startBuckets]uint32 // how many begin in each
 	total   int64
@@ -16,7 +17,7 @@ type starts struct {
 }
 
 func newStarts(q *Reader) *starts {
-	s := &starts{q: q, minimum: minPacked(q.h.Compression, q.ClusterSize())}
+	s := &starts{q: q, most: startsMax, minimum: minPacked(q.h.Compression, q.ClusterSize())}
 	for q.fileSize>>s.shift >= startBuckets {
 		s.shift++
 	}
@@ -39,7 +40,7 @@ func (s *starts) count(host int64) bool {
 	s.total++
 	n := &s.ranges[host>>s.shift]
 	*n++
-	return *n <= startsMax
+	return int64(*n) <= s.most
 }
 
 // check compares all that were counted.
@@ -57,11 +58,11 @@ func (s *starts) check() error {
 	return nil
 }
 
-// group returns the end of the ranges from first on, one at least, in which
-// startsMax begin at most, and how many do.
+// group returns the end of the ranges from first on, one at least, in which most
+// begin at most, and how many do.
 func (s *starts) group(first int) (n int64, next int) {
 	n, next = int64(s.ranges[first]), first+1
-	for next < startBuckets && n+int64(s.ranges[next]) <= startsMax {
+	for next < startBuckets && n+int64(s.ranges[next]) <= s.most {
 		n += int64(s.ranges[next])
 		next++
 	}
