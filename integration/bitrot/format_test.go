@@ -97,7 +97,7 @@ func sealed(data []byte) bool { return bytes.HasSuffix(data, []byte(footerMagic)
 // frame is a frame as it lies in a pack.
 type frame struct {
 	off, payload, end int64
-	raw               bool
+	raw, later        bool
 	slots             []uint16
 }
 
@@ -111,7 +111,7 @@ func frames(data []byte) (list []frame, toc1, toc2 int64) {
 	}
 	for at := int64(packHeader); at+frameFixed < toc1 && string(data[at:at+4]) == frameMagic; {
 		n := int64(data[at+6])
-		f := frame{off: at, payload: at + frameFixed + 32*n, raw: data[at+4] == 0}
+		f := frame{off: at, payload: at + frameFixed + 32*n, raw: data[at+4] != 1, later: data[at+4] == 2}
 		f.end = f.payload + int64(binary.LittleEndian.Uint32(data[at+12:]))
 		for i := range n {
 			f.slots = append(f.slots, binary.LittleEndian.Uint16(data[at+20+2*i:]))
@@ -137,7 +137,10 @@ func packUnits(data []byte) (list []unit) {
 	end := int64(packHeader)
 	for _, f := range all {
 		coded := "zstd payload"
-		if f.raw {
+		switch {
+		case f.later:
+			coded = "later payload"
+		case f.raw:
 			coded = "raw payload"
 		}
 		list = append(list, unit{what + "frame", f.off, f.end - f.off},

@@ -1,12 +1,15 @@
 package bitrot
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/strongroom-backup/strongroom/dedup"
 )
 
 // TestWhileRunning damages files that the engines have open already. What they
@@ -31,7 +34,7 @@ func TestWhileRunning(t *testing.T) {
 			if c == nil {
 				continue
 			}
-			x, err := tryRunning(c)
+			x, err := tryRunning(c, rng.IntN(2) == 0)
 			if err != nil {
 				t.Errorf("seed %d: %v: %v", seed, c, err)
 			}
@@ -43,8 +46,9 @@ func TestWhileRunning(t *testing.T) {
 	t.Logf("%d times something could not be read", failed)
 }
 
-// tryRunning makes the damage behind the engines' back and reads everything.
-func tryRunning(c *cell) (*trial, error) {
+// tryRunning makes the damage behind the engines' back and reads everything,
+// perhaps after packs were written anew from what is damaged.
+func tryRunning(c *cell, compress bool) (*trial, error) {
 	t := &trial{cell: c, fs: c.w.fs.Kill(), lost: map[string]error{}, harmed: c.harm()}
 	if err := t.open(); err != nil {
 		return t, err
@@ -59,9 +63,27 @@ func tryRunning(c *cell) (*trial, error) {
 			return t, err
 		}
 	}
+	if compress {
+		if err := t.compress(); err != nil {
+			return t, err
+		}
+	}
 	err := errors.Join(t.look(), t.e.stop())
 	if err != nil && strings.HasPrefix(c.class, "catalog") && strings.Contains(err.Error(), "is rebuilt from the metadata log") {
 		err = nil // it has noticed, and says so
 	}
 	return t, err
+}
+
+// compress compresses what waits, but for the packs whose damage it meets.
+func (t *trial) compress() error {
+	if _, err := t.e.store.SealLater(true); err != nil {
+		return err
+	}
+	for _, pack := range t.e.store.LaterPacks() {
+		if _, err := t.e.store.CompressPack(context.Background(), pack, nil); err != nil && !errors.Is(err, dedup.ErrDamaged) {
+			return err
+		}
+	}
+	return nil
 }

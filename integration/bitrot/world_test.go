@@ -328,7 +328,8 @@ func (b *builder) session(vm, mode string, flush bool) func() error {
 
 func (b *builder) begin(vm, mode string, specs []volume.DiskSpec) (*session, error) {
 	s := &session{vm: vm, blob: fmt.Sprintf("<domain>%s %x</domain>", vm, b.rng.Uint64())}
-	st, err := b.e.Start(volume.StartRequest{VM: vm, Mode: mode, Disks: specs, TTL: time.Hour, Labels: map[string]string{"by": "bitrot"},
+	files := len(b.sessions)%2 == 0 // what those store is compressed later
+	st, err := b.e.Start(volume.StartRequest{VM: vm, Mode: mode, Disks: specs, TTL: time.Hour, Files: files, Labels: map[string]string{"by": "bitrot"},
 		Blobs: []catalog.Blob{{Name: "domain.xml", Data: []byte(s.blob)}}})
 	if err != nil {
 		return nil, err
