@@ -3,11 +3,11 @@
 // A block is 64 KiB. [Writer.Put] takes blocks and gives back their addresses;
 // [Store.Read] takes addresses and gives back the blocks. Blocks with equal
 // keyed hashes get equal addresses, blocks of zeros the address 0. Blocks
-// nobody has yet are compressed, up to four together, into a frame, and frames
-// are appended to packs of 64 MiB, which package tier keeps.
+// nobody has yet are compressed, up to four together, into a frame, at once or
+// later, and frames are appended to packs of 64 MiB, which package tier keeps.
 //
 //	pack    header │ frame │ frame │ … │ frame │ TOC │ TOC │ footer
-//	frame   header, hashes │ payload: 1…4 blocks, zstd or raw
+//	frame   header, hashes │ payload: 1…4 blocks, zstd, raw or raw for now
 //	TOC     which slot has which hash and lies in which frame
 //	Addr    pack number << 16 | slot: a block's place for ever
 //
@@ -16,7 +16,8 @@
 // and seal.go (the life of a pack) and recover.go (what Open does). Of what goes
 // on later: collect.go, condemn.go and sweep.go (garbage collection), swap.go and
 // rewrite.go (how a pack gets its next generation), examine.go, verify.go,
-// health.go, heal.go and repair.go (damage), reader.go (reading without a store).
+// health.go, heal.go and repair.go (damage), later.go and compress.go (what was not
+// compressed when it was stored), reader.go (reading without a store).
 //
 // # What is true when
 //
@@ -63,6 +64,16 @@
 // failure the new file is discarded and the old one is as good as before. What a
 // crash leaves of that, generations.go puts in order.
 //
+// # Compressing later
+//
+// A writer of [Store.NewLaterWriter] stores frames as they are, marked by a codec
+// of their own; only while the disk has little room it compresses. Hashes and
+// deduplication are as ever. [Store.CompressPack] writes a sealed pack with such
+// frames anew, with every slot it has, by the same steps as above: so all that is
+// said of generations, readers and crashes holds, and a crash costs no more than
+// the attempt. A pack with damage waits for its repair. What a compaction or a
+// repair writes anew is compressed on the way.
+//
 // # When blocks rot
 //
 // A damaged block stays where it is, marked in the block index: no dedup hit any
@@ -78,11 +89,12 @@
 //	Store.collectMu
 //	health.saving → health.mu
 //
-// Store.rewriting is held while one pack is removed, compacted or repaired.
+// Store.rewriting is held while one pack is removed, compacted, repaired or
+// compressed.
 // lane.mu is held while a batch is appended (one pwrite) and while the next pack
 // is fetched. openPack.mu is let go during fdatasync. The locks of recent's
-// shards, the caches, openSet, packSet, packNumbers, graves, space, health and
-// index are leaves: nothing is taken under them, but that index.blocks is taken
+// shards, the caches, openSet, packSet, packNumbers, laterSet, graves, space,
+// health and index are leaves: nothing is taken under them, but that index.blocks is taken
 // under index.mu, and the leaves the index asks which copy is better under both.
 // A collection's marks have no lock.
 package dedup
