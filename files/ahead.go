@@ -120,11 +120,9 @@ func (a *ahead) start(off int64) bool {
 	a.pieces = append(a.pieces, part)
 	go func() {
 		a.slots <- struct{}{}
-		n, err := a.src.ReadAt(part.buf, off)
+		n, _ := a.src.ReadAt(part.buf, off) // who wants the rest is told why there is none
 		<-a.slots
-		if err != nil {
-			part.buf = part.buf[:n]
-		}
+		part.buf = part.buf[:n]
 		close(part.done)
 		a.budget.unref(part)
 	}()

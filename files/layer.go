@@ -1,6 +1,7 @@
 package files
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -31,7 +32,19 @@ func imageOf(p *catalog.Point, disk string) (catalog.Image, bool) {
 
 // chain is the line of images that leads to a disk's image of a point, the full
 // one first. Points in the trash are passed over.
-func (r *restore) chain(p catalog.Point, disk string) ([]*layer, error) {
+func (r *restore) chain(p catalog.Point, disk string) (list []*layer, err error) {
+	for try := 1; ; try++ {
+		list, err = r.walk(p, disk)
+		if try == chainTries || !errors.Is(err, catalog.ErrNotFound) {
+			return list, err
+		}
+		if p, err = r.s.o.Catalog.Point(p.ID); err != nil { // a parent has gone: another is now
+			return nil, err
+		}
+	}
+}
+
+func (r *restore) walk(p catalog.Point, disk string) ([]*layer, error) {
 	var list []*layer
 	for range maxChain {
 		im, ok := imageOf(&p, disk)

@@ -62,6 +62,8 @@ const (
 	maxSizes = 1 << 16
 	// maxChain is how far a chain is followed: ten times what a policy makes.
 	maxChain = 1000
+	// chainTries is how often a chain is looked at that changes meanwhile.
+	chainTries = 4
 	// maxListing bounds the points listed of one VM at a time.
 	maxListing = 1000
 )

@@ -79,48 +79,59 @@ func known(err error) error {
 	return err
 }
 
-func (r *restore) stat(name string) (sftp.Attr, error) {
-	e, err := r.locate(name)
-	if err != nil {
-		return sftp.Attr{}, err
-	}
-	a, err := e.attr()
-	return a, known(err)
-}
-
-func (r *restore) open(name string) (sftp.File, error) {
-	e, err := r.locate(name)
-	if err != nil {
-		return nil, err
-	}
-	if e.dir() {
-		return nil, fmt.Errorf("%s: %w", name, syscall.EISDIR)
-	}
-	f, err := e.open()
-	return f, known(err)
-}
-
-func (r *restore) list(name, after string, n int) ([]sftp.Entry, error) {
-	e, err := r.locate(name)
-	if err != nil {
-		return nil, err
-	}
-	if !e.dir() {
-		return nil, fmt.Errorf("%s: %w", name, syscall.ENOTDIR)
-	}
-	entries, err := e.list(after, min(n, maxListing))
-	if err != nil {
-		return nil, known(err)
-	}
-	list := make([]sftp.Entry, 0, len(entries))
-	for i := range entries {
-		a, err := entries[i].attr()
+// visit does something with what a name leads to. A point of a chain may go
+// between the look at the chain and the use of it; then the chain is another one.
+func (r *restore) visit(name string, do func(e *entry) error) error {
+	for try := 1; ; try++ {
+		e, err := r.locate(name)
 		if err != nil {
-			return nil, known(err)
+			return err
 		}
-		list = append(list, sftp.Entry{Name: entries[i].name, Attr: a})
+		err = known(do(&e))
+		if try == chainTries || !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
-	return list, nil
+}
+
+func (r *restore) stat(name string) (a sftp.Attr, err error) {
+	err = r.visit(name, func(e *entry) error {
+		a, err = e.attr()
+		return err
+	})
+	return a, err
+}
+
+func (r *restore) open(name string) (f sftp.File, err error) {
+	err = r.visit(name, func(e *entry) error {
+		if e.dir() {
+			return fmt.Errorf("%s: %w", name, syscall.EISDIR)
+		}
+		f, err = e.open()
+		return err
+	})
+	return f, err
+}
+
+func (r *restore) list(name, after string, n int) (list []sftp.Entry, err error) {
+	err = r.visit(name, func(e *entry) error {
+		if !e.dir() {
+			return fmt.Errorf("%s: %w", name, syscall.ENOTDIR)
+		}
+		entries, err := e.list(after, min(n, maxListing))
+		if err != nil {
+			return err
+		}
+		list = make([]sftp.Entry, len(entries))
+		for i := range entries {
+			list[i].Name = entries[i].name
+			if list[i].Attr, err = entries[i].attr(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return list, err
 }
 
 // pick takes the first n entries behind after, of all in a folder.
