@@ -218,7 +218,7 @@ func TestHalfOpenLogins(t *testing.T) {
 		o.Events = j.events()
 		o.Limits = sftp.Limits{Logins: 12, LoginTimeout: 400 * time.Millisecond, Burst: 1000}
 	})
-	says := []string{"", "SSH-2.0-x\r\n", "SSH-2.0-x\r\n\x00\x00\x01\x00\x04\x14", "GET / HTTP/1.1\r\n"}
+	says := []string{"", "SSH-2.0-x\r\n", "SSH-2.0-x\r\n" + string(kexInit()), "GET / HTTP/1.1\r\n"}
 	begin := time.Now()
 	var open []net.Conn
 	for i := range 20 {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 	"syscall"
+	"unicode"
 	"unicode/utf8"
 
 	sshfx "github.com/pkg/sftp/v2/encoding/ssh/filexfer"
@@ -54,7 +55,7 @@ func message(err error) string {
 	}
 	s := strings.ToValidUTF8(err.Error(), "?")
 	s = strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\r' || r == '\t' {
+		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
