@@ -90,9 +90,8 @@
 //	health.saving → health.mu
 //
 // Store.rewriting is held while one pack is removed, compacted, repaired or
-// compressed.
-// lane.mu is held while a batch is appended (one pwrite) and while the next pack
-// is fetched. openPack.mu is let go during fdatasync. The locks of recent's
+// compressed. lane.mu is held while a batch is appended (one pwrite) and while the
+// next pack is fetched. openPack.mu is let go during fdatasync. The locks of recent's
 // shards, the caches, openSet, packSet, packNumbers, laterSet, graves, space,
 // health and index are leaves: nothing is taken under them, but that index.blocks is taken
 // under index.mu, and the leaves the index asks which copy is better under both.

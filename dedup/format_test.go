@@ -19,6 +19,12 @@ import (
 
 var makeGolden = flag.Bool("make-golden", false, "write testdata/golden files that do not exist")
 
+// goldenPacks are by the writer that made them.
+var goldenPacks = map[string]func(*Store) *Writer{
+	"testdata/golden/v1/pack.bin":  (*Store).NewWriter,
+	"testdata/golden/v1/later.bin": (*Store).NewLaterWriter,
+}
+
 const goldenPack = "testdata/golden/v1/pack.bin"
 
 // goldenContent fills two compressed frames, one of four blocks and one of
@@ -26,10 +32,10 @@ const goldenPack = "testdata/golden/v1/pack.bin"
 var goldenContent = []uint64{2, 5, 8, 11, 14, 3}
 
 // buildGolden makes a pack of goldenContent with this version.
-func buildGolden(t *testing.T) []byte {
+func buildGolden(t *testing.T, name string) []byte {
 	fs := crashfs.New()
 	s := openTest(t, testOptions(t, fs))
-	w := s.NewWriter()
+	w := goldenPacks[name](s)
 	for _, part := range [][]uint64{goldenContent[:5], goldenContent[5:]} {
 		mustPut(t, w, blocks(part...), nil)
 	}
@@ -44,12 +50,12 @@ func buildGolden(t *testing.T) []byte {
 
 // golden returns the pack an earlier version wrote. It is never made anew: it
 // stands for the packs in the field.
-func golden(t *testing.T) []byte {
+func golden(t *testing.T, name string) []byte {
 	t.Helper()
-	b, err := os.ReadFile(goldenPack)
+	b, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) && *makeGolden {
-		b = buildGolden(t)
-		err = errors.Join(os.MkdirAll(filepath.Dir(goldenPack), 0o755), os.WriteFile(goldenPack, b, 0o644))
+		b = buildGolden(t, name)
+		err = errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, b, 0o644))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -58,12 +64,18 @@ func golden(t *testing.T) []byte {
 }
 
 func TestGoldenPackIsRead(t *testing.T) {
+	for name := range goldenPacks {
+		goldenIsRead(t, name)
+	}
+}
+
+func goldenIsRead(t *testing.T, name string) {
 	fs := crashfs.New()
 	o := testOptions(t, fs)
 	if err := fs.MkdirAll(packDir+"/0000000", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, fs, packPath(1), golden(t))
+	writeFile(t, fs, packPath(1), golden(t, name))
 	s := openTest(t, o)
 	defer closeTest(t, s)
 	addrs := make([]Addr, len(goldenContent))
@@ -74,15 +86,22 @@ func TestGoldenPackIsRead(t *testing.T) {
 	w := s.NewWriter()
 	defer w.Close()
 	if again, r := mustPut(t, w, blocks(goldenContent...), nil); r.New != 0 || !slices.Equal(again, addrs) {
-		t.Errorf("the pack's blocks are stored again: %+v, %v", r, again)
+		t.Errorf("%s: the pack's blocks are stored again: %+v, %v", name, r, again)
 	}
+	checkLater(t, s)
 }
 
 // TestGoldenPackIsWritten compares all bytes but the compressed ones, which a
 // new version of the compressor may make differently.
 func TestGoldenPackIsWritten(t *testing.T) {
-	want := decodePack(t, golden(t))
-	got := decodePack(t, buildGolden(t))
+	for name := range goldenPacks {
+		goldenIsWritten(t, name)
+	}
+}
+
+func goldenIsWritten(t *testing.T, name string) {
+	want := decodePack(t, golden(t, name))
+	got := decodePack(t, buildGolden(t, name))
 	for _, p := range []*decodedPack{got, want} {
 		for i := range p.frames {
 			f := &p.frames[i]
@@ -110,7 +129,7 @@ func TestGoldenPackIsWritten(t *testing.T) {
 
 // TestGoldenTailIsWritten encodes the golden pack's table again.
 func TestGoldenTailIsWritten(t *testing.T) {
-	b := golden(t)
+	b := golden(t, goldenPack)
 	f, err := parseFooter(b[len(b)-footerSize:], int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
@@ -284,7 +303,7 @@ func compactedFollowTheDocument(t *testing.T, s *Store, fs *crashfs.FS, addrs ma
 }
 
 func TestParsersRefuseEveryCutAndFlip(t *testing.T) {
-	b := golden(t)
+	b := golden(t, goldenPack)
 	f, err := parseFooter(b[len(b)-footerSize:], int64(len(b)))
 	if err != nil {
 		t.Fatal(err)

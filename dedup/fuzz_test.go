@@ -36,6 +36,9 @@ func FuzzFrameHeader(f *testing.F) {
 		h.put(b)
 		f.Add(b, false)
 		f.Add(b, true)
+		h.codec, h.payload = codecLater, uint32(n*BlockSize)
+		h.put(b)
+		f.Add(b, true)
 	}
 	f.Fuzz(func(t *testing.T, b []byte, fix bool) {
 		if fix && len(b) > frameFixed && int(b[6]) <= FrameBlocks && len(b) >= frameHeaderSize(int(b[6])) { // get past the checksum
@@ -61,6 +64,8 @@ func FuzzTOC(f *testing.F) {
 	t.add(&frameHeader{count: 2, codec: codecZstd, payload: 100, slots: [4]uint16{0, 1}}, packHeaderSize, 0)
 	t.add(&frameHeader{count: 1, codec: codecRaw, payload: BlockSize, slots: [4]uint16{5}}, 500, slotDamaged)
 	f.Add(t.append(nil), false)
+	f.Add(t.append(nil), true)
+	t.add(&frameHeader{count: 1, codec: codecLater, payload: BlockSize, slots: [4]uint16{6}}, 1<<20, 0)
 	f.Add(t.append(nil), true)
 	f.Fuzz(func(t *testing.T, b []byte, fix bool) {
 		if fix && len(b) > tocHashSize { // get past the hash
@@ -112,6 +117,7 @@ func FuzzIndexValues(f *testing.F) {
 	f.Add((&packRecord{gen: 1, slots: 2, next: 9, frames: 1, bytes: 5, size: 9, holes: []byte{1, 1}}).append(nil))
 	f.Add((&damageRecord{structure: true, slots: []uint16{0, 7, MaxPackSlots - 1}}).append(nil))
 	f.Add(appendVerified(nil, testTime))
+	f.Add(appendLater(nil, maxPackFile))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if r, err := parsePackRecord(b); err == nil {
 			n := 0
@@ -129,6 +135,9 @@ func FuzzIndexValues(f *testing.F) {
 		}
 		if v, err := parseVerified(b); err == nil && !bytes.Equal(appendVerified(nil, v), b) {
 			t.Fatalf("time %x means %v", b, v)
+		}
+		if n, err := parseLater(b); err == nil && (n <= 0 || !bytes.Equal(appendLater(nil, n), b)) {
+			t.Fatalf("bytes to compress %x mean %d", b, n)
 		}
 		if a, err := parseBlockValue(b); err == nil && !bytes.Equal(appendBlockValue(nil, a), b) {
 			t.Fatalf("block value %x means %v", b, a)

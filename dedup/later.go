@@ -71,7 +71,12 @@ func writeLater(b *pebble.Batch, pack uint64, bytes int64) error {
 	if bytes == 0 {
 		return b.Delete(packKey('l', pack), nil)
 	}
-	return b.Set(packKey('l', pack), binary.BigEndian.AppendUint64(nil, uint64(bytes)), nil)
+	return b.Set(packKey('l', pack), appendLater(nil, bytes), nil)
+}
+
+// appendLater and parseLater code how many bytes wait, which is never 0.
+func appendLater(b []byte, bytes int64) []byte {
+	return binary.BigEndian.AppendUint64(b, uint64(bytes))
 }
 
 func parseLater(v []byte) (int64, error) {
