@@ -42,6 +42,13 @@ func fill(b *testing.B, f sftp.File, size int64, seed uint64) {
 	}
 }
 
+// export is an NBD client's disk.
+type export struct{ *volume.Disk }
+
+func (export) Stat() (a sftp.Attr, err error) { return a, nil }
+func (export) SetAttr(sftp.Changes) error     { return nil }
+func (export) Sync() error                    { return nil }
+
 const benchSize = 512 << 20
 
 // A raw image of new data, in 64 KiB requests.
@@ -93,19 +100,32 @@ type nowhere struct{ fake }
 
 func (*nowhere) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 
-// What a restore reads, in 64 KiB requests, one after the other.
+// What a restore reads, in 64 KiB requests, one after the other: of a file as it
+// was stored, and of a compressed disk.
 func BenchmarkRead(b *testing.B) {
 	w := benchWorld(b)
 	session, tree := w.job("vm")
 	fill(b, w.open(tree, "/vda.raw", create), benchSize, 1)
 	w.commit(session)
+	st, err := w.m.Start(volume.StartRequest{VM: "vm", Disks: []volume.DiskSpec{{Name: "packed", Size: benchSize}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	x, err := w.m.OpenExport(st.Disks[0].Token)
+	if err != nil {
+		b.Fatal(err)
+	}
+	fill(b, export{x}, benchSize, 2)
+	if _, err := w.m.Commit(st.Session); err != nil {
+		b.Fatal(err)
+	}
 	tree = w.user(User{Name: "u", VM: "vm", Restore: true}, "c1")
-	for _, name := range []string{"vda.raw", "vda.qcow2", "files/vda.raw"} {
+	for _, name := range []string{"latest~1/vda.raw", "latest~1/vda.qcow2", "latest~1/files/vda.raw", "latest/packed.raw", "latest/packed.qcow2"} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(benchSize)
 			p := make([]byte, 64<<10)
 			for b.Loop() {
-				f := w.open(tree, "/restore/vm/latest/"+name, readOnly)
+				f := w.open(tree, "/restore/vm/"+name, readOnly)
 				for off := int64(0); off < benchSize; off += int64(len(p)) {
 					if _, err := f.ReadAt(p, off); err != nil {
 						b.Fatal(err)

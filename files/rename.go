@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// rename gives a file or folder another name. Of what had that name a file goes
-// when replace says so, an empty folder always.
+// rename gives a file or folder another name. What had that name, a file or an
+// empty folder, goes if replace says so; else it is in the way.
 func (f *folder) rename(from, to, conn string, replace bool) error {
 	if err := f.change(); err != nil {
 		return err
@@ -21,19 +21,20 @@ func (f *folder) rename(from, to, conn string, replace bool) error {
 	if err := f.place(to); err != nil {
 		return err
 	}
+	if !replace && (f.names[to] != nil || f.isDir(to)) {
+		return fmt.Errorf("%s: %w", to, fs.ErrExist)
+	}
 	if n == nil {
 		return f.renameDir(from, to, conn)
 	}
-	return f.renameFile(n, from, to, conn, replace)
+	return f.renameFile(n, from, to, conn)
 }
 
-func (f *folder) renameFile(n *node, from, to, conn string, replace bool) error {
+func (f *folder) renameFile(n *node, from, to, conn string) error {
 	over := f.names[to]
 	switch {
 	case over == nil && f.isDir(to):
 		return fmt.Errorf("%s: %w", to, syscall.EISDIR)
-	case over != nil && !replace:
-		return fmt.Errorf("%s: %w", to, fs.ErrExist)
 	case over == n: // two names of one file: both stay, as POSIX has it
 		return nil
 	}

@@ -488,7 +488,7 @@ func TestRenameFolder(t *testing.T) {
 			t.Errorf("to %s: %v", to, err)
 		}
 	}
-	if err := tree.Rename("/a", "/x", false); err != nil {
+	if err := tree.Rename("/a", "/x", true); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := w.snapshot(tree, "/"), []string{"/x/1", "/x/b/2"}; len(got) != 2 || !strings.HasPrefix(got[want[0]], "1") || !strings.HasPrefix(got[want[1]], "2") {
