@@ -17,7 +17,8 @@ import (
 
 // exports is what the NBD server serves: the disks of open sessions under their
 // tokens, writable and never listed; every committed image as VM/DISK@POINT
-// and VM:DISK@POINT, read-only.
+// and VM:DISK@POINT, read-only; every file of a point as VM:/NAME@POINT,
+// read-only and not listed.
 type exports struct {
 	vols *volume.Manager
 	cat  *catalog.Catalog
@@ -92,11 +93,8 @@ func imageInfo(p catalog.Point, im catalog.Image) nbd.Info {
 // Stat implements nbd.Exports.
 func (x *exports) Stat(ctx context.Context, name string) (nbd.Info, int64, error) {
 	if isImageName(name) {
-		p, im, err := x.resolve(name)
-		if err != nil {
-			return nbd.Info{}, 0, err
-		}
-		return imageInfo(p, im), im.Size, nil
+		im, err := x.resolve(name)
+		return im.info, im.size, err
 	}
 	d, err := x.openToken(name)
 	if err != nil {
@@ -109,15 +107,15 @@ func (x *exports) Stat(ctx context.Context, name string) (nbd.Info, int64, error
 // Open implements nbd.Exports.
 func (x *exports) Open(ctx context.Context, name string) (nbd.Device, nbd.Info, error) {
 	if isImageName(name) {
-		p, im, err := x.resolve(name)
+		im, err := x.resolve(name)
 		if err != nil {
 			return nil, nbd.Info{}, err
 		}
-		image, err := x.vols.OpenImage(p.ID, im.Disk)
+		image, err := x.vols.OpenImage(im.point, im.name)
 		if err != nil {
 			return nil, nbd.Info{}, err
 		}
-		return imageDevice{image}, imageInfo(p, im), nil
+		return imageDevice{image}, im.info, nil
 	}
 	d, err := x.openToken(name)
 	if err != nil {
@@ -126,24 +124,56 @@ func (x *exports) Open(ctx context.Context, name string) (nbd.Device, nbd.Info, 
 	return diskDevice{d}, tokenInfo(name, d), nil
 }
 
-// resolve finds the image a name means.
-func (x *exports) resolve(name string) (p catalog.Point, im catalog.Image, err error) {
-	ref, err := catalog.ParseRef(name)
-	if err != nil || ref.Disk == "" {
-		return p, im, fmt.Errorf("%w: %q: want VM/DISK@POINT", nbd.ErrUnknownExport, name)
+// committed is what an export name of a point means.
+type committed struct {
+	point string
+	name  string // as volume has it: a disk, or a slash and a file
+	size  int64
+	info  nbd.Info
+}
+
+// resolve finds the image or file a name means.
+func (x *exports) resolve(name string) (committed, error) {
+	ref, file, isFile := cutFile(name)
+	if !isFile {
+		var err error
+		if ref, err = catalog.ParseRef(name); err != nil || ref.Disk == "" {
+			return committed{}, fmt.Errorf("%w: %q: want VM/DISK@POINT", nbd.ErrUnknownExport, name)
+		}
 	}
-	p, err = x.cat.Resolve(ref)
+	p, err := x.cat.Resolve(ref)
 	if errors.Is(err, catalog.ErrNotFound) {
-		return p, im, fmt.Errorf("%w: %v", nbd.ErrUnknownExport, err)
+		return committed{}, fmt.Errorf("%w: %v", nbd.ErrUnknownExport, err)
 	}
 	if err != nil {
-		return p, im, err
+		return committed{}, err
+	}
+	if isFile {
+		i := slices.IndexFunc(p.Files, func(f catalog.FileImage) bool { return f.Name == file })
+		if i < 0 {
+			return committed{}, fmt.Errorf("%w: point %s of VM %s has no file %q", nbd.ErrUnknownExport, p.ID, p.VM, file)
+		}
+		info := nbd.Info{Name: name, Description: "file of a backup of " + p.VM, ReadOnly: true}
+		return committed{point: p.ID, name: "/" + file, size: p.Files[i].Size, info: info}, nil
 	}
 	i := slices.IndexFunc(p.Images, func(im catalog.Image) bool { return im.Disk == ref.Disk })
 	if i < 0 {
-		return p, im, fmt.Errorf("%w: point %s of VM %s has no disk %s", nbd.ErrUnknownExport, p.ID, p.VM, ref.Disk)
+		return committed{}, fmt.Errorf("%w: point %s of VM %s has no disk %s", nbd.ErrUnknownExport, p.ID, p.VM, ref.Disk)
 	}
-	return p, p.Images[i], nil
+	im := p.Images[i]
+	return committed{point: p.ID, name: im.Disk, size: im.Size, info: imageInfo(p, im)}, nil
+}
+
+// cutFile takes VM:/NAME@POINT apart. NAME may have an @ in it, so that the point
+// must be named.
+func cutFile(name string) (ref catalog.Ref, file string, ok bool) {
+	vm, rest, found := strings.Cut(name, ":/")
+	at := strings.LastIndexByte(rest, '@')
+	if !found || at < 1 {
+		return ref, "", false
+	}
+	ref, err := catalog.ParseRef(vm + "@" + rest[at+1:])
+	return ref, rest[:at], err == nil && ref.Disk == ""
 }
 
 func (x *exports) openToken(token string) (*volume.Disk, error) {

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/strongroom-backup/strongroom/internal/nbdclient"
 	"github.com/strongroom-backup/strongroom/server/api"
 )
 
@@ -179,8 +180,15 @@ func TestJobOverSFTP(t *testing.T) {
 	if st, err := w.client.Backup(t.Context(), b.Session); err != nil || st.SFTP != nil || st.Point != r.Point {
 		t.Errorf("status %+v, %v", st, err)
 	}
-	if !bytes.Equal(w.read("vm1/vda@"+r.Point), content) {
-		t.Error("the image differs")
+	for name, want := range map[string][]byte{"vm1/vda@" + r.Point: content, "vm1:/vda.raw@" + r.Point: content, "vm1:/notes.xml@latest": notes} {
+		if !bytes.Equal(w.read(name), want) {
+			t.Errorf("export %s differs", name)
+		}
+	}
+	for _, name := range []string{"vm1:/notes.xml", "vm1:/notes.xml@", "vm1:/nosuch@latest", "vm1:/@latest", "vm2:/notes.xml@latest", "vm1:/../notes.xml@latest", ":/notes.xml@latest", "vm1/vda:/notes.xml@latest"} {
+		if _, err := w.dial(name); !errors.Is(err, nbdclient.ErrRefused) {
+			t.Errorf("export %s: %v", name, err)
+		}
 	}
 	p, err := w.client.Point(t.Context(), "vm1@latest")
 	if err != nil || !reflect.DeepEqual(p.Files, r.Files) {

@@ -29,7 +29,11 @@ func (s *Server) sftpEvents() sftp.Events {
 			s.some(&logins, slog.LevelInfo, "SFTP client gone", attrs...)
 		},
 		Refused: func(e sftp.RefusedEvent) {
-			s.some(&refused, slog.LevelWarn, "SFTP client was refused something", append(peerAttrs(e.Peer), "what", e.What, "name", e.Name, keyReason, e.Reason)...)
+			level := slog.LevelWarn
+			if e.What == sftp.RefusedLogin { // ssh offers every key it has
+				level = slog.LevelInfo
+			}
+			s.some(&refused, level, "SFTP client was refused something", append(peerAttrs(e.Peer), "what", e.What, "name", e.Name, keyReason, e.Reason)...)
 		},
 		RequestError: func(e sftp.RequestEvent) {
 			s.some(&requests, slog.LevelError, "SFTP request failed", append(peerAttrs(e.Peer), "request", e.Request, keyPath, e.Name, keyError, e.Err)...)

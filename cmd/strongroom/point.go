@@ -54,9 +54,8 @@ func isTerminal(stream any) bool {
 func showPoints(w io.Writer, list []api.Point) error {
 	t := newTable("POINT", "VM", "TIME", "MODE", ">DISKS", ">FILES", ">SIZE", ">WRITTEN", ">NEW", ">STORED", "FLAGS", "LABELS")
 	for _, p := range list {
-		var size, written, fresh, stored int64
+		var written, fresh, stored int64
 		for _, i := range p.Images {
-			size += i.Size
 			written += i.WrittenBytes
 			fresh += i.NewBytes
 			stored += i.StoredBytes
@@ -66,10 +65,23 @@ func showPoints(w io.Writer, list []api.Point) error {
 			fresh += f.NewBytes
 			stored += f.StoredBytes
 		}
-		t.add(p.Point, p.VM, when(p.Time), modes(p.Images), fmt.Sprint(len(p.Images)), fmt.Sprint(len(p.Files)), units.Human(size), units.Human(written),
+		t.add(p.Point, p.VM, when(p.Time), modes(p.Images), fmt.Sprint(len(p.Images)), fmt.Sprint(len(p.Files)), units.Human(pointSize(p)), units.Human(written),
 			units.Human(fresh), units.Human(stored), dash(pointFlags(p)), labels(p.Labels))
 	}
 	return t.print(w)
+}
+
+// pointSize is the size of a point's disks, and of the files that are none.
+func pointSize(p api.Point) (size int64) {
+	for _, i := range p.Images {
+		size += i.Size
+	}
+	for _, f := range p.Files {
+		if f.Disk == "" {
+			size += f.Size
+		}
+	}
+	return size
 }
 
 // modes is the mode of all images, or mixed.

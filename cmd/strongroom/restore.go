@@ -22,15 +22,18 @@ import (
 func newRestore(e *env) *cli.Command {
 	return &cli.Command{
 		Name:      "restore",
-		Usage:     "write a point's disks into files",
+		Usage:     "write a point's disks, or one of its files, into files",
 		ArgsUsage: "REF",
 		Description: "One disk goes into the file --output names, or into that directory as DISK.raw or DISK.qcow2.\n" +
 			"Several disks go into a directory, which is made, together with the point's blobs. Files appear\n" +
-			"under their names when they are whole and synced. Raw files are sparse.\n\n" +
+			"under their names when they are whole and synced. Raw files are sparse. --file gives back what came\n" +
+			"over SFTP, byte for byte.\n\n" +
+			"  strongroom restore web1@latest --file vda.qcow2 --output as-it-came.qcow2\n" +
 			"  strongroom restore web1@latest --disk vda --output vda.qcow2 --format qcow2\n" +
 			"  strongroom restore web1/vda@2026-11-20T10:00:00Z --output /tmp/vda.raw",
 		Flags: clientFlags(
 			&cli.StringFlag{Name: "disk", Usage: "`DISK` to restore (default: all)"},
+			&cli.StringFlag{Name: "file", Usage: "the point's file `NAME` instead of disks"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` or directory to write"},
 			&cli.StringFlag{Name: "format", Value: "raw", Usage: "`FORMAT` raw or qcow2"},
 			&cli.BoolFlag{Name: "force", Usage: "replace files that exist and are not empty"},
@@ -44,6 +47,7 @@ type restored struct {
 	Point string         `json:"point"`
 	VM    string         `json:"vm"`
 	Disks []restoredDisk `json:"disks"`
+	File  *restoredFile  `json:"file,omitempty"`
 	Blobs []string       `json:"blobs,omitempty"` // paths
 }
 
@@ -60,7 +64,8 @@ type restoreJob struct {
 	client *api.Client
 	point  api.Point
 	disks  []api.Image
-	dir    string // of the disks and blobs; empty: one disk to file
+	source *api.File // instead of disks
+	dir    string    // of the disks and blobs; empty: one disk to file
 	file   string
 	blobs  bool
 	format restore.Format
@@ -77,6 +82,9 @@ func runRestore(e *env, c *cli.Context) error {
 		}
 		if isTerminal(e.stderr) {
 			job.bar = newBar(e.stderr)
+		}
+		if job.source != nil {
+			return job.runFile(c.Context)
 		}
 		return job.run(c.Context)
 	}, showRestored)
@@ -146,6 +154,9 @@ func newBar(w io.Writer) *progressbar.ProgressBar {
 }
 
 func showRestored(w io.Writer, r restored) error {
+	if r.File != nil {
+		return fields(w, "file", printable(r.File.Name), "size", units.Human(r.File.Size), "data", units.Human(r.File.Data), "written to", r.File.File)
+	}
 	t := newTable("DISK", ">SIZE", ">DATA", "FORMAT", "FILE")
 	for _, d := range r.Disks {
 		t.add(d.Disk, units.Human(d.Size), units.Human(d.Data), d.Format, d.File)

@@ -34,10 +34,15 @@ func planRestore(c *cli.Context, client *api.Client) (*restoreJob, error) {
 	if job.point, err = client.Point(c.Context, ref); err != nil {
 		return nil, err
 	}
-	if err := job.choose(c.String("disk"), diskOf(ref)); err != nil {
-		return nil, err
+	if name := c.String("file"); name != "" {
+		if c.String("disk")+diskOf(ref) != "" || job.format != restore.Raw {
+			return nil, usagef("--file is for a file as it came; it goes with no disk and no --format")
+		}
+		err = job.chooseFile(name, c.String("output"))
+	} else if err = job.choose(c.String("disk"), diskOf(ref)); err == nil {
+		err = job.place(c.String("output"))
 	}
-	if err := job.place(c.String("output")); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	t, err := tlsConfig(c)
@@ -77,7 +82,7 @@ func (j *restoreJob) choose(flag, ref string) error {
 	}
 	if len(have) == 0 {
 		return &api.Error{Status: 404, Message: fmt.Sprintf("point %s of %s has no disk, only files", j.point.Point, j.point.VM),
-			Hint: "read them over SFTP: /restore/" + j.point.VM + "/" + j.point.Point + "/files"}
+			Hint: "name one with --file; strongroom point show " + j.point.Point + " lists them"}
 	}
 	if len(j.disks) == 0 {
 		return &api.Error{Status: 404, Message: fmt.Sprintf("point %s of %s has no disk %s", j.point.Point, j.point.VM, name),

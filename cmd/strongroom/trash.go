@@ -31,10 +31,7 @@ func newTrash(e *env) *cli.Command {
 func showTrash(w io.Writer, list []api.Point) error {
 	t := newTable("POINT", "VM", "TIME", "DELETED", "GONE AT", ">DISKS", ">SIZE", "LABELS")
 	for _, p := range list {
-		var size int64
-		for _, i := range p.Images {
-			size += i.Size
-		}
+		size := pointSize(p)
 		t.add(p.Point, p.VM, when(p.Time), when(p.Trashed), when(p.Purge), fmt.Sprint(len(p.Images)), units.Human(size), labels(p.Labels))
 	}
 	return t.print(w)
