@@ -217,7 +217,10 @@ func (f *folder) hold(n *node, name, conn string, write bool) error {
 
 // release is the end of a handle: it returns what became of its writes.
 func (f *folder) release(n *node, write bool) error {
-	err := n.finish()
+	err := n.settled()
+	if !write {
+		err = nil
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n.handles--

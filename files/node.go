@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/strongroom-backup/strongroom/volume"
@@ -354,14 +353,13 @@ func (n *node) sync() error {
 	return n.f.Flush()
 }
 
-// stat returns what is true once everything written is with the volume.
-func (n *node) stat() (size int64, modified time.Time, mode fs.FileMode) {
-	n.op.Lock()
-	_ = n.settle() // told at the next write, fsync or close
-	n.op.Unlock()
+// settled waits as finish does, and tells whether a write was lost. That the
+// session has ended meanwhile is no news to who only closes.
+func (n *node) settled() error {
+	_ = n.finish()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.size, n.modified, n.mode
+	return n.err
 }
 
 // drop frees the file once nobody has it open and no name leads to it.
@@ -378,55 +376,3 @@ func (n *node) drop() error {
 	n.mu.Unlock()
 	return n.f.Close()
 }
-
-// account is what a user's files take of his quota, in bytes. The nil account has none.
-type account struct {
-	mu          sync.Mutex
-	user        string
-	used, quota int64 // quota 0: none
-}
-
-// take pays for n more bytes, or less when negative.
-func (a *account) take(n int64) error {
-	if a == nil || n == 0 {
-		return nil
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if n > 0 && a.quota > 0 && a.used+n > a.quota {
-		return fmt.Errorf("%w: user %s has %d bytes in files not committed, and a quota of %d; commit or remove some",
-			syscall.EDQUOT, a.user, a.used, a.quota)
-	}
-	a.used += n
-	return nil
-}
-
-// add changes what is used, whatever the quota.
-func (a *account) add(n int64) {
-	if a == nil {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.used += n
-}
-
-// left is what may still be written; ok is false without a quota.
-func (a *account) left() (quota, left int64, ok bool) {
-	if a == nil {
-		return 0, 0, false
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.quota, max(0, a.quota-a.used), a.quota > 0
-}
-
-// lost stands for the content of a file that a restart of the host took.
-type lost struct{ why error }
-
-func (l lost) ReadAt([]byte, int64) (int, error)     { return 0, l.why }
-func (l lost) WriteAt([]byte, int64) (int, error)    { return 0, l.why }
-func (l lost) Truncate(int64) error                  { return l.why }
-func (l lost) SetAttributes(time.Time, uint32) error { return l.why }
-func (l lost) Flush() error                          { return l.why }
-func (l lost) Close() error                          { return nil }

@@ -78,6 +78,13 @@ func TestRelease(t *testing.T) {
 	if err := f.Close(); err == nil {
 		t.Error("close of a lost write tells nothing")
 	}
+	session, tree = w.job("vm")
+	f = w.open(tree, "/x", create)
+	f.WriteAt(make([]byte, 100), 0)
+	w.commit(session)
+	if err := f.Close(); err != nil {
+		t.Errorf("close of what was committed: %v", err)
+	}
 	gone.Close()
 	if _, err := w.s.JobTree(session, "c2"); err == nil {
 		t.Error("a tree of an aborted session")

@@ -92,7 +92,7 @@ func (s *Service) Close() {
 	folders := slices.AppendSeq(slices.Collect(maps.Values(s.sessions)), maps.Values(s.users))
 	s.mu.Unlock()
 	for _, f := range folders {
-		f.verb.Lock() // a commit is over
+		f.verb.Lock()                                                               // a commit is over
 		_, _ = f.freeze(fmt.Errorf("%w: the server is stopping", fs.ErrPermission)) // a write that fails was never promised
 		f.verb.Unlock()
 	}

@@ -122,13 +122,6 @@ func (s *Service) account(user string) *account {
 	return a
 }
 
-// limit sets a user's quota.
-func (a *account) limit(quota int64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.quota = quota
-}
-
 // adoptSessions finds the folders of the sessions that a user's files opened
 // before the server started.
 func (s *Service) adoptSessions(user string) error {
