@@ -47,7 +47,7 @@ func (a *accounts) everything() (u Usage, err error) {
 		return known[""], nil
 	}
 	count := func(p *Point) error {
-		for _, im := range appendAsked(nil, p, "") {
+		for _, im := range appendAsked(appendAskedFiles(nil, p, ""), p, "") {
 			u.describe(&im.usage)
 		}
 		return nil

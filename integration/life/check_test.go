@@ -165,6 +165,9 @@ func (h *history) revive(mayDie bool) error {
 		case !ok:
 			return fmt.Errorf("session %s is lost", s.id)
 		case st.State == volume.Open:
+			if err := h.dropLost(s, &st, mayDie); err != nil {
+				return err
+			}
 			if err := h.checkSession(s); err != nil {
 				return err
 			}

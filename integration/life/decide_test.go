@@ -19,6 +19,7 @@ func (h *history) cloneSessions() (out []*session) {
 			e.want = d.want.clone()
 			n.disks = append(n.disks, &e)
 		}
+		n.keeps, n.files = s.keeps, cloneFiles(s.files)
 		out = append(out, n)
 	}
 	return out

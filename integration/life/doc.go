@@ -3,10 +3,12 @@
 // A history is at least 500 operations on the whole engine (maintenance over
 // volume, catalog and dedup) in one process, on a file system in memory that can
 // lose power: backups are begun, written, zeroed, flushed, committed, aborted and
-// branched; points deleted, undeleted, held, released, locked, pruned and merged;
-// garbage is collected, what was stored without is compressed, everything verified, both databases are deleted and made
-// anew; the process dies and the power fails, between two operations or in the
-// middle of one; images stay open for reading meanwhile. Every so often, and at
+// branched; files of backups made, written, cut, renamed, linked and removed, and
+// disks made of them; points deleted, undeleted, held, released, locked, pruned
+// and merged; garbage is collected, what was stored without is compressed,
+// everything verified, both databases are deleted and made anew; the process dies
+// and the power fails, between two operations or in the middle of one; images stay
+// open for reading meanwhile. Every so often, and at
 // the end, the engine is held against a simple model: what each disk of each
 // point contains, block by block, and what was said of the point.
 //

@@ -58,6 +58,8 @@ var ops = []op{
 	{name: "write part", weight: 8, do: (*history).writePart},
 	{name: "zero", weight: 5, do: (*history).zero},
 	{name: "as once", weight: 4, do: (*history).asOnce},
+	{name: "change a file", weight: 10, do: (*history).changeFile},
+	{name: "name a file", weight: 3, do: (*history).nameFile},
 	{name: "flush", weight: 5, do: (*history).flush, crash: true, partly: true},
 	{name: "read session", weight: 3, do: (*history).readSession},
 	{name: "start", weight: 9, do: (*history).start, crash: true, partly: true},
@@ -173,7 +175,7 @@ func (h *history) branchFrom(r *volume.StartRequest) *point {
 
 // began takes a new session into the model.
 func (h *history) began(r *volume.StartRequest, branch *point, st *volume.Status) error {
-	s := &session{id: st.Session, clean: true, blob: string(r.Blobs[0].Data)}
+	s := &session{id: st.Session, clean: true, blob: string(r.Blobs[0].Data), keeps: r.Files, files: map[string]*newFile{}}
 	for _, ds := range st.Disks {
 		base := h.points.latest(ds.Disk)
 		if branch != nil {
@@ -385,7 +387,7 @@ func (h *history) flush() error {
 			return fmt.Errorf("flush: %w", err)
 		}
 	}
-	s.clean = true
+	s.flushed()
 	return nil
 }
 
@@ -407,12 +409,16 @@ func (h *history) checkSession(s *session) error {
 			return fmt.Errorf("session %s, disk %s: %w", s.id, d.name, err)
 		}
 	}
-	return nil
+	return h.checkFiles(s)
 }
 
 func (h *history) commit() error {
 	s, err := h.anySession()
 	if err != nil || s == nil {
+		return err
+	}
+	added, err := h.importDisk(s)
+	if err != nil {
 		return err
 	}
 	h.note("commit %s", s.id)
@@ -428,6 +434,10 @@ func (h *history) commit() error {
 	p.manual = got.Manual
 	for _, d := range s.disks {
 		p.images[d.name] = image{d.want.clone(), d.parent}
+	}
+	p.files = s.committed(added)
+	if added != nil {
+		p.images[added.name] = image{added.want, added.parent}
 	}
 	h.note("that is point %s", p.id)
 	if im, ok := p.images["vdb"]; ok {
@@ -471,7 +481,7 @@ func (h *history) checkPoint(p *point) error {
 	if err != nil || string(blob) != p.blob {
 		return fmt.Errorf("point %s, blob %q: %v, want %q", p.id, blob, err, p.blob)
 	}
-	for name, want := range p.images {
+	for name, want := range p.contents() {
 		im, err := h.w.vols.OpenImage(p.id, name)
 		if p.trashed && errors.Is(err, catalog.ErrNotFound) {
 			continue // not before it is undeleted
@@ -494,13 +504,13 @@ func (h *history) openImage() error {
 	if p == nil || p.trashed || len(h.readers) >= 3 {
 		return nil
 	}
-	for name, want := range p.images {
+	for name, want := range p.contents() {
 		im, err := h.w.vols.OpenImage(p.id, name)
 		if err != nil {
 			return fmt.Errorf("open point %s: %w", p.id, err)
 		}
 		h.note("read %s of %s", name, p.id)
-		h.readers = append(h.readers, &openImage{point: p.id, disk: name, want: want.content, im: im})
+		h.readers = append(h.readers, &openImage{point: p.id, disk: name, want: want, im: im})
 		return nil
 	}
 	return nil
@@ -681,7 +691,7 @@ func (h *history) merge() error {
 	if top == nil {
 		return nil
 	}
-	name := []string{"vda", "vdb"}[h.rng.IntN(2)]
+	name := []string{"vda", "vdb", "vdc"}[h.rng.IntN(3)]
 	var line []string // newest first
 	for p := top; p != nil && !p.trashed; {
 		im, ok := p.images[name]

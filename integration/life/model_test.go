@@ -20,6 +20,7 @@ type point struct {
 	id, vm  string
 	blob    string
 	images  map[string]image
+	files   map[string]file
 	manual  bool
 	hold    string
 	locked  time.Time
@@ -33,6 +34,9 @@ type session struct {
 	blob  string
 	disks []*disk
 	clean bool // everything acknowledged was flushed since
+
+	keeps bool                // it is for files
+	files map[string]*newFile // by name; several names may lead to one
 }
 
 type disk struct {
@@ -66,7 +70,7 @@ func (ps points) with(id string, change func(*point)) points {
 	for i, p := range out {
 		if p.id == id {
 			n := *p
-			n.images = maps.Clone(p.images)
+			n.images, n.files = maps.Clone(p.images), maps.Clone(p.files)
 			change(&n)
 			out[i] = &n
 		}
@@ -114,9 +118,18 @@ func (ps points) merged(disk string, line []string, commit bool) points {
 	for _, id := range gone {
 		set[id] = true
 	}
-	ps = ps.reparented(disk, set, heirs).with(into, func(p *point) { p.images[disk] = after })
+	ps = ps.reparented(disk, set, heirs).with(into, func(p *point) {
+		p.images[disk] = after
+		if commit {
+			p.dropFiles(disk)
+		}
+	})
 	for _, id := range gone {
-		if ps = ps.with(id, func(p *point) { delete(p.images, disk) }); len(ps.find(id).images) == 0 {
+		ps = ps.with(id, func(p *point) {
+			delete(p.images, disk)
+			p.dropFiles(disk)
+		})
+		if p := ps.find(id); len(p.images)+len(p.files) == 0 {
 			ps = ps.without(id)
 		}
 	}

@@ -103,5 +103,5 @@ func same(got *catalog.Point, want *point) error {
 			return fmt.Errorf("point %s, disk %s: parent %q, %d bytes, want %q, %d", got.ID, im.Disk, im.Parent, im.Size, w.parent, w.size)
 		}
 	}
-	return nil
+	return sameFiles(got, want)
 }

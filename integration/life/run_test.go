@@ -174,7 +174,7 @@ func (r *run) stop() error {
 			}
 		}
 		for _, s := range h.sessions {
-			s.clean = true
+			s.flushed()
 		}
 	}
 	return r.w.stop()

@@ -20,6 +20,7 @@ type census struct {
 
 type counted struct {
 	vm, point, disk string
+	of              string // the disk a file was understood as
 	info            catalog.Image
 	list            []catalog.ChunkNo
 }
@@ -42,7 +43,21 @@ func (r *run) takeCensus() (*census, error) {
 			if err != nil {
 				return nil, err
 			}
-			c.images = append(c.images, counted{p.VM, p.ID, im.Disk, im, list})
+			c.images = append(c.images, counted{vm: p.VM, point: p.ID, disk: im.Disk, info: im, list: list})
+			if err := c.count(r.w, list); err != nil {
+				return nil, err
+			}
+		}
+		for _, f := range p.Files {
+			list, err := r.w.cat.ChunkList(p.ID, catalog.FileKey(f.Name))
+			if err != nil {
+				return nil, err
+			}
+			x := counted{vm: p.VM, point: p.ID, disk: catalog.FileKey(f.Name), of: f.Disk, info: catalog.Image{NewBytes: f.NewBytes}, list: list}
+			if f.Disk == "" { // else it is counted as that disk
+				x.info.Size, x.info.WrittenBytes = f.Size, f.WrittenBytes
+			}
+			c.images = append(c.images, x)
 			if err := c.count(r.w, list); err != nil {
 				return nil, err
 			}
@@ -183,10 +198,15 @@ func (r *run) checkUsageOf(c *census, h *history) error {
 	if want := c.usage(func(x *counted) bool { return set[x.point] }); err != nil || got != want {
 		return fmt.Errorf("usage of %v: %+v, %v; want %+v", ids, got, err, want)
 	}
-	if err := h.checkTree("vdb"); err != nil {
-		return err
+	for _, disk := range []string{"vdb", "vdc"} {
+		if err := h.checkTree(disk); err != nil {
+			return err
+		}
+		if err := r.checkChain(c, h.vm, disk); err != nil {
+			return err
+		}
 	}
-	return r.checkChain(c, h.vm, "vdb")
+	return nil
 }
 
 // checkTree compares the tree that operators are shown with the model.
@@ -233,7 +253,7 @@ func (r *run) checkChain(c *census, vm, disk string) error {
 	if err != nil {
 		return nil // no image of it is left
 	}
-	if want := c.usage(func(x *counted) bool { return x.vm == vm && x.disk == disk }); got != want {
+	if want := c.usage(func(x *counted) bool { return x.vm == vm && (x.disk == disk || x.of == disk) }); got != want {
 		return fmt.Errorf("usage of disk %s of %s: %+v, want %+v", disk, vm, got, want)
 	}
 	each, err := r.w.cat.ChainUsage(vm, disk)
