@@ -105,7 +105,10 @@ func (c *conn) sessionEnded(ch ssh.Channel, err error) {
 		_ = ch.Close()
 		return
 	}
-	if errors.Is(err, errProtocol) {
+	switch {
+	case c.sock.over.Load() && errors.Is(err, errCutOff):
+		err = errLost // the client did not stop there on purpose
+	case errors.Is(err, errProtocol):
 		c.srv.counters.protocolErrors.Add(1)
 	}
 	if err != nil {

@@ -2,10 +2,12 @@ package sftp
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -81,6 +83,7 @@ func (c *conn) serve() {
 	running.Go(c.watch)
 	running.Go(func() { c.globals(requests) })
 	c.channels(channels, full)
+	c.setReason(lost(c.ssh.Wait()))
 	close(c.ended)
 	c.sock.Close()
 	running.Wait()
@@ -159,6 +162,14 @@ func (c *conn) finish() {
 	c.srv.events.end(EndEvent{
 		Peer: c.peer, Reason: err, Duration: time.Since(c.since), Read: c.read.Load(), Written: c.written.Load(),
 	})
+}
+
+// lost is why the SSH library gave a connection up, nil when the client meant it.
+func lost(err error) error {
+	if err == nil || errors.Is(err, io.EOF) || strings.HasPrefix(err.Error(), "ssh: disconnect, reason 11:") {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errLost, err)
 }
 
 // setReason keeps the first reason.

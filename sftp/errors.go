@@ -13,6 +13,8 @@ var ErrServerClosed = errors.New("sftp: the server is shutting down")
 // Reasons why a connection ended that the server itself gives.
 var (
 	errProtocol     = errors.New("client broke the SFTP protocol")
+	errCutOff       = fmt.Errorf("%w: the stream ends inside a packet", errProtocol)
+	errLost         = errors.New("the connection was lost")
 	errGone         = errors.New("this login has ended")
 	errDead         = errors.New("client gave no sign of life")
 	errIdle         = errors.New("no request for longer than the idle limit")

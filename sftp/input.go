@@ -67,7 +67,7 @@ func (in *input) fill() error {
 		return nil
 	}
 	if errors.Is(err, io.EOF) && in.r != in.w {
-		return fmt.Errorf("%w: the stream ends inside a packet", errProtocol)
+		return errCutOff
 	}
 	return err
 }

@@ -44,6 +44,9 @@ const (
 	replyMax = replyBatch + 4 + packetMax
 	// socketBuffer holds several SSH packets of 32 KiB in each direction.
 	socketBuffer = 128 << 10
+	// keptMax is how much of a packet on its way out waits for the rest; the SSH
+	// library's own buffer of 4 KiB is what comes first.
+	keptMax = 64 << 10
 	// refusalsMax is how many forbidden things one connection may ask for before
 	// it is ended: a client with everything in its configuration asks for ten.
 	refusalsMax = 64
@@ -110,6 +113,7 @@ const (
 	defaultLoginTimeout          = 30 * time.Second
 	defaultIdleTimeout           = 12 * time.Hour
 	defaultKeepAlive             = 15 * time.Second
+	minKeepAlive                 = 10 * time.Millisecond
 	// failedLogin is what a failed login takes from an address's credit.
 	failedLogin = 8
 	// keepAliveMisses is how many silent KeepAlives make a client dead.
@@ -154,8 +158,11 @@ func (l Limits) validate() error {
 	if l.NewPerSecond < 0 {
 		errs = append(errs, fmt.Errorf("sftp: Limits.NewPerSecond is %v, must not be negative", l.NewPerSecond))
 	}
-	if l.LoginTimeout < 0 || l.IdleTimeout < 0 || l.KeepAlive < 0 {
+	if l.LoginTimeout < 0 || l.IdleTimeout < 0 {
 		errs = append(errs, errors.New("sftp: a time in Limits is negative"))
+	}
+	if l.KeepAlive < minKeepAlive {
+		errs = append(errs, fmt.Errorf("sftp: Limits.KeepAlive is %v, must be at least %v", l.KeepAlive, minKeepAlive))
 	}
 	return errors.Join(errs...)
 }
