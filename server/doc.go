@@ -1,14 +1,14 @@
 // Package server is the composition root: it opens the engines on a data
-// directory, serves them over NBD and the control API, and turns what they
+// directory, serves them over NBD, SFTP and the control API, and turns what they
 // return into logs, metrics and answers.
 //
-//	           control API (HTTP, JSON)        NBD
-//	api.sock ──┐                                │ nbd.sock, nbd.listen
-//	http.listen┴─ control.go, handlers.go    nbd.Server
-//	                 │        │                 │
-//	                 │   backups.go ──fence──▶ exports.go
-//	                 ▼        ▼                 ▼
-//	     maintenance.Engine   volume.Manager (sessions, images)
+//	           control API (HTTP, JSON)        NBD                   SFTP
+//	api.sock ──┐                                │ nbd.sock, nbd.listen │ sftp.listen
+//	http.listen┴─ control.go, handlers.go    nbd.Server           sftp.Server ─▶ sftpusers.go
+//	                 │        │                 │                      │         joblogins.go
+//	                 │   backups.go ──fence──▶ exports.go       files.Service
+//	                 ▼        ▼                 ▼                      │
+//	     maintenance.Engine   volume.Manager (sessions, images, files)◀┘
 //	                 └──▶ catalog.Catalog, dedup.Store, tier.Dir
 //
 // # Data directory
@@ -33,6 +33,21 @@
 // is in flight and closes every device, then volume commits. Afterwards the
 // session itself refuses.
 //
+// A session with files is committed by files.Service, which makes images of them
+// first, however long that takes. One commit of a session runs at a time; who
+// asks again waits for its answer (Server.commits).
+//
+// # Logins over SFTP
+//
+// sftpusers.go decides who gets in: users of the configuration, and jobs. A job's
+// login (joblogins.go) is made with its session and lives as long: its public key
+// and the SHA-256 of its password are in sftp/jobs/SESSION.json before the client
+// is told the secrets, which are kept nowhere. volume's events of ends
+// (Server.sessionEnded) close the login's connections, empty its folder and
+// remove the file; what a crash leaves of that the next Open does. The file is
+// JSON, {format: 1, session, vm, made, key, password_sha256}; one that cannot be
+// read lets nobody in.
+//
 // # Upkeep
 //
 // maintenance.Engine collects, verifies, prunes and keeps chains short, by itself
@@ -46,8 +61,9 @@
 //
 // # Locks
 //
-// Server.mu, exports.mu, jobs.mu, watchedFS.mu and burst.mu are leaves: nothing
-// is called under them. jobs.asking, one per kind of job, is held while a job
-// that a request asked for begins; the engine calls jobs.began meanwhile.
-// exports.listing is held while the catalog is read.
+// Server.mu, exports.mu, jobs.mu, jobLogins.mu, watchedFS.mu and burst.mu are
+// leaves: nothing is called under them. Server.publishing is held shared by
+// commits and exclusively while the engines are closed. jobs.asking, one per kind
+// of job, is held while a job that a request asked for begins; the engine calls
+// jobs.began meanwhile. exports.listing is held while the catalog is read.
 package server

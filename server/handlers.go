@@ -118,6 +118,9 @@ func (s *Server) stats() api.Stats {
 		out.CapacityBytes, out.FreeBytes = int64(u.Total), int64(u.Free)
 		out.UsableBytes = max(out.FreeBytes-out.ReserveBytes, 0)
 	}
+	if s.sftp != nil {
+		out.SFTPClients = int64(s.sftp.Stats().Connections)
+	}
 	upkeep := s.upkeep.Stats()
 	out.ReclaimableBytes, out.TrashPoints, out.TrashBytes = upkeep.GC.ReclaimableBytes, int64(cat.Trashed), upkeep.Trash.Bytes
 	return out

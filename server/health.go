@@ -52,7 +52,7 @@ func (s *Server) warnings() (out []string) {
 	if a := st.Verify.Age; a.Target > 0 && a.Oldest > a.Target+a.Target/scrubLateShare {
 		warn("verification is late: the oldest is %v ago, wanted is %v; raise scrub.rate", units.Duration(a.Oldest.Round(time.Hour)), units.Duration(a.Target))
 	}
-	for _, kind := range []maintenance.Kind{maintenance.GC, maintenance.Prune} {
+	for _, kind := range []maintenance.Kind{maintenance.GC, maintenance.Prune, maintenance.Compress} {
 		if _, last := s.jobs.ofKind(kind); last != nil && last.Err != nil && !errors.Is(last.Err, context.Canceled) {
 			warn("the last %s failed; see strongroom job show %s", kind, last.ID)
 		}

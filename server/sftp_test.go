@@ -287,6 +287,36 @@ func TestRefusedCommitGoesOn(t *testing.T) {
 	}
 }
 
+// Whoever asks for a commit while it is under way gets the same receipt; a server
+// that is ending begins none.
+func TestCommitsTogether(t *testing.T) {
+	t.Parallel()
+	w := start(t, withSFTP())
+	b := w.drop("vm1")
+	put(t, w.enter(b), "/vda.raw", random(4, 8*mib))
+	w.publishing.Lock()
+	_, err := w.client.Commit(t.Context(), b.Session)
+	w.publishing.Unlock()
+	wantRefusal(t, err, http.StatusServiceUnavailable, "ending")
+	type answer struct {
+		r   api.Receipt
+		err error
+	}
+	answers := make(chan answer)
+	for range 4 {
+		go func() {
+			r, err := w.client.Commit(t.Context(), b.Session)
+			answers <- answer{r, err}
+		}()
+	}
+	first := <-answers
+	for range 3 {
+		if a := <-answers; a.err != nil || first.err != nil || !reflect.DeepEqual(a, first) {
+			t.Errorf("%+v\n%+v", first, a)
+		}
+	}
+}
+
 // The login, and what was uploaded, outlive the server.
 func TestSFTPRestart(t *testing.T) {
 	t.Parallel()

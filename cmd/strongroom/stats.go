@@ -42,6 +42,7 @@ func showStats(w io.Writer, s api.Stats) error {
 		"trash", fmt.Sprintf("%s, %s", plural(s.TrashPoints, "point"), units.Human(s.TrashBytes)),
 		"sessions", strings.Join(sessions, ", "),
 		"NBD connections", fmt.Sprint(s.Connections),
+		"SFTP connections", fmt.Sprint(s.SFTPClients),
 		"up", (time.Duration(s.Uptime) * time.Second).String(),
 		"since then", fmt.Sprintf("%s put, %s of it new, %s stored for it", units.Human(s.WrittenBytes), units.Human(s.NewBytes), units.Human(s.PackedBytes)),
 	)

@@ -168,6 +168,7 @@ type Stats struct {
 	Packs        int64            `json:"packs"`
 	Sessions     map[string]int64 `json:"sessions"` // by state
 	Connections  int64            `json:"nbd_connections"`
+	SFTPClients  int64            `json:"sftp_connections"`
 	// Since the server started:
 	Uptime       float64 `json:"uptime_seconds"`
 	WrittenBytes int64   `json:"written_bytes"` // data put into the store
