@@ -96,9 +96,9 @@
 //
 // # Memory
 //
-// An idle session has 160 KiB of input and 128 KiB of socket buffer. Two reply
-// buffers of up to 320 KiB, an input of 512 KiB for packets longer than 160 KiB,
-// and the SSH window of 2 MiB are the most a client can fill.
+// A new session has 160 KiB of input and 128 KiB of socket buffer. Two reply
+// buffers of up to 320 KiB, an input of 512 KiB once packets are longer or the
+// client is ahead, and the SSH window of 2 MiB are the most a client can fill.
 //
 // # Locks
 //

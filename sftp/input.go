@@ -13,7 +13,8 @@ import (
 type input struct {
 	src  io.Reader
 	buf  []byte
-	r, w int // buf[r:w] is to be parsed
+	r, w int  // buf[r:w] is to be parsed
+	full bool // the last read filled it: the client is ahead
 }
 
 func newInput(src io.Reader) *input { return &input{src: src, buf: make([]byte, inputMin)} }
@@ -42,13 +43,18 @@ func (in *input) next() (packet []byte, ok bool, err error) {
 // need makes the buffer large enough for a packet that is under way.
 func (in *input) need(n int) {
 	if n > len(in.buf) {
-		grown := make([]byte, inputMax)
-		in.w = copy(grown, in.buf[in.r:in.w])
-		in.buf, in.r = grown, 0
+		in.grow()
 	}
 	if in.r+n > len(in.buf) {
 		in.compact()
 	}
+}
+
+func (in *input) grow() {
+	old := in.buf
+	in.buf = make([]byte, inputMax)
+	in.w = copy(in.buf, old[in.r:in.w])
+	in.r = 0
 }
 
 func (in *input) compact() {
@@ -58,11 +64,15 @@ func (in *input) compact() {
 
 // fill reads once, waiting for bytes. io.EOF comes only between packets.
 func (in *input) fill() error {
-	if in.r == in.w || in.w == len(in.buf) {
+	switch {
+	case in.full && len(in.buf) < inputMax:
+		in.grow()
+	case in.r == in.w || in.w == len(in.buf):
 		in.compact()
 	}
 	n, err := in.src.Read(in.buf[in.w:])
 	in.w += n
+	in.full = in.w == len(in.buf)
 	if n > 0 {
 		return nil
 	}

@@ -33,7 +33,8 @@ const (
 // Sizes and times inside the server.
 const (
 	// inputMin holds a few requests of 64 KiB; the buffer grows to inputMax for a
-	// client that sends longer ones.
+	// client that sends longer ones, or more than we keep up with: then eight are
+	// read at once and answered at once.
 	inputMin = 160 << 10
 	inputMax = 2 * (4 + packetMax)
 	// replyBatch is how many bytes of replies are worth a write of their own

@@ -76,14 +76,23 @@ func checkResolved(name string, err error) string {
 	return ""
 }
 
-// TestMillionTraversals resolves a million generated names.
-func TestMillionTraversals(t *testing.T) {
+// seeded is a generator whose seed is STRONGROOM_SEED or a new one, and logged.
+func seeded(t *testing.T) *rand.Rand {
+	t.Helper()
 	seed := rand.Uint64()
 	if text := os.Getenv("STRONGROOM_SEED"); text != "" {
-		seed, _ = strconv.ParseUint(text, 10, 64)
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("STRONGROOM_SEED: %v", err)
+		}
 	}
 	t.Logf("STRONGROOM_SEED=%d", seed)
-	rng := rand.New(rand.NewPCG(seed, 2))
+	return rand.New(rand.NewPCG(seed, 2))
+}
+
+// TestMillionTraversals resolves a million generated names.
+func TestMillionTraversals(t *testing.T) {
+	rng := seeded(t)
 	refused := 0
 	for range 1000000 {
 		raw := traversal(rng)
