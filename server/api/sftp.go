@@ -59,8 +59,13 @@ func (l *BackupLogin) MountCommand(keyFile, hostsFile, dir string) string {
 		shellWord(l.User+"@"+host+":"+l.Path) + " " + shellWord(dir)
 }
 
-// optionValue is a path within sshfs's options, which commas part.
+// optionValue is a path within sshfs's options, which commas part; ssh then
+// parts at spaces and replaces what follows a percent sign.
 func optionValue(path string) string {
+	path = strings.ReplaceAll(path, "%", "%%")
+	if strings.ContainsAny(path, " \t") {
+		path = `"` + path + `"`
+	}
 	return strings.NewReplacer(`\`, `\\`, ",", `\,`).Replace(path)
 }
 

@@ -17,7 +17,7 @@ func TestMountCommand(t *testing.T) {
 		{"backup.example:2022", "job.key", "job.key.known_hosts", "web1", "job-1@backup.example:/", "2022",
 			[]string{"IdentitiesOnly=yes", "IdentityFile=job.key", "UserKnownHostsFile=job.key.known_hosts", "max_write=65536", "StrictHostKeyChecking=yes"}},
 		{"[2001:db8::1]:22", "", "hosts", "web1", "job-1@[2001:db8::1]:/", "22", []string{"PubkeyAuthentication=no", "UserKnownHostsFile=hosts"}},
-		{"h:1", "/a b/it's $HOME;,`x`", "/a,b", "a dir", "job-1@h:/", "1", []string{`IdentityFile=/a b/it's $HOME;\,` + "`x`", `UserKnownHostsFile=/a\,b`}},
+		{"h:1", "/a b/it's $HOME;,`x`", "/a,b", "a dir", "job-1@h:/", "1", []string{`IdentityFile="/a b/it's $HOME;\,` + "`x`\"", `UserKnownHostsFile=/a\,b`}},
 	} {
 		l := BackupLogin{User: "job-1", Address: x.address, Path: "/"}
 		command := l.MountCommand(x.key, x.hosts, x.dir)
