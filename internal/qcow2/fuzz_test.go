@@ -32,7 +32,7 @@ func formatSectors(file []byte) (p []byte) {
 	for n := int64(0); n*sectorSize < int64(len(file)); n++ {
 		sector := make([]byte, sectorSize)
 		copy(sector, file[n*sectorSize:])
-		if (n+1)*sectorSize >= int64(len(file)) || len(bytes.Trim(sector, "\x00")) > 0 {
+		if (n+1)*sectorSize >= int64(len(file)) || !isZero(sector) {
 			p = append(binary.BigEndian.AppendUint16(p, uint16(n)), sector...)
 		}
 	}

@@ -201,9 +201,7 @@ func fillFile(t testing.TB, rng *rand.Rand, n int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "random")
 	p := make([]byte, n)
-	for i := range p {
-		p[i] = byte(rng.Uint32())
-	}
+	fill(rng, p)
 	if err := os.WriteFile(path, p, 0o600); err != nil {
 		t.Fatal(err)
 	}
