@@ -170,6 +170,23 @@ func TestDeadClient(t *testing.T) {
 	<-copied
 }
 
+// TestSlowTree keeps a request in the tree for much longer than a client may be
+// silent. The client is alive and is not dropped.
+func TestSlowTree(t *testing.T) {
+	mem, s := serveMem(t, func(o *sftp.Options) { o.Limits.KeepAlive = 40 * time.Millisecond })
+	w := newWire(t, s)
+	mem.Intercept(func(op, _ string) error {
+		if op == "Rename" {
+			time.Sleep(400 * time.Millisecond) // the time it takes is what is tested
+		}
+		return nil
+	})
+	w.want(w.call(sshfx.PacketTypeRename, "/a.part", "/a"), sshfx.StatusNoSuchFile)
+	if n := s.Stats().Dead; n != 0 {
+		t.Errorf("%d clients were taken for dead", n)
+	}
+}
+
 func TestIdleClient(t *testing.T) {
 	var j journal
 	_, s := serveMem(t, func(o *sftp.Options) {
