@@ -171,7 +171,7 @@ func BenchmarkListChain(b *testing.B) {
 	}
 	tree := w.user(User{Name: "u", VM: "vm", Restore: true}, "c1")
 	for b.Loop() {
-		w.s.views = newViewCache(viewCacheBytes)
+		w.s.views = newViewCache(idleViewBytes, maxViewBytes)
 		if _, err := tree.ReadDir("/restore/vm/latest/vda.chain", "", 100); err != nil {
 			b.Fatal(err)
 		}

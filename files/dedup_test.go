@@ -2,6 +2,7 @@ package files
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -61,7 +62,7 @@ func TestRestoreConcurrently(t *testing.T) {
 		got, now := w.increment("vm", "vda", contents[i], size, func(x *volume.Disk) { x.WriteAt(noise(r, 100_000), r.Int64N(size-100_000)) })
 		points, contents = append(points, got.Point), append(contents, now)
 	}
-	w.s.views = newViewCache(2 * viewCost(size)) // so that they are evicted
+	w.s.views = newViewCache(2*(viewBytes+viewChunkBytes), maxViewBytes) // so that they are evicted
 	var wg sync.WaitGroup
 	for i := range 4 {
 		tree := w.user(User{Name: "u", VM: "vm", Restore: true}, fmt.Sprint("c", i))
@@ -154,4 +155,24 @@ func TestOnDisk(t *testing.T) {
 	if _, err := os.Stat(w.dir); err != nil || len(data)%dedup.BlockSize != 0 {
 		t.Error(err)
 	}
+}
+
+// Open views are bounded; the next one is refused, and the server goes on.
+func TestViewsBounded(t *testing.T) {
+	r := seeded(t)
+	w := newWorld(t)
+	content := disk(r, 1<<20)
+	first, second := w.nbd("vm", "vda", content), w.nbd("vm", "vda", content[:1<<19])
+	w.s.views = newViewCache(0, viewBytes+viewChunkBytes)
+	tree := w.user(User{Name: "u", VM: "vm", Restore: true}, "c1")
+	f := w.open(tree, "/restore/vm/"+first.Point+"/vda.qcow2", readOnly)
+	path := "/restore/vm/" + second.Point + "/vda.qcow2"
+	if _, err := tree.Open(path, readOnly, 0); !errors.Is(err, volume.ErrLimit) {
+		t.Errorf("%v", err)
+	}
+	f.Close()
+	if got := w.s.views.bytes(); got != 0 {
+		t.Errorf("%d bytes are still used", got)
+	}
+	w.get(tree, path)
 }

@@ -55,9 +55,14 @@ const (
 	// aheadWorkers is how many pieces are decoded at a time for one reader.
 	aheadWorkers = 3
 
-	// viewCacheBytes bounds the tables of virtual qcow2 files that nobody has
-	// open: those of some 100 TiB of dense disks take it all.
-	viewCacheBytes = 256 << 20
+	// A virtual qcow2 file takes viewBytes and, for each 64 MiB of the disk that it
+	// holds something of, viewChunkBytes: two bitmaps and counts.
+	viewBytes      = 4096
+	viewChunkBytes = 320
+	// idleViewBytes bounds the tables of virtual files that nobody has open: those
+	// of 25 TiB of disks; maxViewBytes those that are open.
+	idleViewBytes = 128 << 20
+	maxViewBytes  = 512 << 20
 	// maxSizes bounds the sizes of virtual files remembered, 200 bytes each.
 	maxSizes = 1 << 16
 	// maxChain is how far a chain is followed: ten times what a policy makes.

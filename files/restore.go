@@ -297,7 +297,7 @@ func (r *restore) virtual(l *layer, name string) entry {
 			if err != nil {
 				return nil, err
 			}
-			return r.s.reading(name, v.file, v.file.Size(), l.point.Time, v.src.close), nil
+			return r.s.reading(name, v.file, v.file.Size(), l.point.Time, func() { r.s.closeView(v) }), nil
 		},
 	}
 }

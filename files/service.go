@@ -77,7 +77,7 @@ func New(o Options) *Service {
 	}
 	s := &Service{
 		o: o, now: o.Clock, pieces: newPieces(maxPieces), stores: make(chan struct{}, max(4, runtime.GOMAXPROCS(0))),
-		views: newViewCache(viewCacheBytes), ahead: newAheadBudget(maxAhead),
+		views: newViewCache(idleViewBytes, maxViewBytes), ahead: newAheadBudget(maxAhead),
 		sessions: map[string]*folder{}, users: map[userVM]*folder{}, accounts: map[string]*account{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -29,18 +29,19 @@ func (l *layer) key() viewKey {
 
 // view is a virtual file, shared by all that have it open.
 type view struct {
-	key  viewKey
-	src  imageSource
-	cost int64
+	key   viewKey
+	src   imageSource
+	cost  int64 // bytes of memory; by viewCache.mu, as the next
+	users int
 
 	once sync.Once
 	file *qcow2.View
 	err  error
 }
 
-// viewCache keeps the views used last, and the sizes of more.
+// viewCache has the views that are open, those used last, and the sizes of more.
 type viewCache struct {
-	max int64
+	idle, most int64 // bytes up to which views stay that nobody has open, and those that are open
 
 	mu    sync.Mutex
 	used  int64
@@ -49,8 +50,8 @@ type viewCache struct {
 	sizes map[viewKey]int64
 }
 
-func newViewCache(max int64) *viewCache {
-	return &viewCache{max: max, views: map[viewKey]*list.Element{}, sizes: map[viewKey]int64{}}
+func newViewCache(idle, most int64) *viewCache {
+	return &viewCache{idle: idle, most: most, views: map[viewKey]*list.Element{}, sizes: map[viewKey]int64{}}
 }
 
 func (c *viewCache) bytes() int64 {
@@ -59,40 +60,59 @@ func (c *viewCache) bytes() int64 {
 	return c.used
 }
 
-// get returns the place of a view, made when needed; who asks fills it.
-func (c *viewCache) get(l *layer, m *volume.Manager) *view {
+// take returns a view, made when needed; who takes it fills it, and gives it back.
+func (c *viewCache) take(l *layer, m *volume.Manager) *view {
 	k := l.key()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.views[k]; e != nil {
-		c.order.MoveToFront(e)
-		return e.Value.(*view)
+	e := c.views[k]
+	if e == nil {
+		e = c.order.PushFront(&view{key: k, cost: viewBytes, src: imageSource{m: m, point: k.point, disk: k.disk}})
+		c.views[k] = e
+		c.used += viewBytes
 	}
-	v := &view{key: k, cost: viewCost(l.image.Size), src: imageSource{m: m, point: k.point, disk: k.disk}}
-	c.views[k] = c.order.PushFront(v)
-	c.used += v.cost
-	for c.used > c.max && c.order.Len() > 1 {
-		c.remove(c.order.Back())
-	}
+	c.order.MoveToFront(e)
+	v := e.Value.(*view)
+	v.users++
 	return v
 }
 
-// viewCost is what a view takes in memory at most: a bit per block and counts.
-func viewCost(size int64) int64 { return 4096 + size/dedup.BlockSize*5/32 }
+// grow says what a view takes, and reports whether that is not too much.
+func (c *viewCache) grow(v *view, cost int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.used += cost - v.cost
+	v.cost = cost
+	c.trim()
+	return c.used <= c.most
+}
+
+// give is the end of one use of a view; one that could not be made is forgotten.
+func (c *viewCache) give(v *view, failed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v.users--
+	if failed && c.views[v.key] != nil && c.views[v.key].Value.(*view) == v {
+		c.remove(c.views[v.key])
+	}
+	c.trim()
+}
+
+// trim drops what was longest unused.
+func (c *viewCache) trim() {
+	for e := c.order.Back(); e != nil && c.used > c.idle; {
+		next := e.Prev()
+		if e.Value.(*view).users == 0 {
+			c.remove(e)
+		}
+		e = next
+	}
+}
 
 func (c *viewCache) remove(e *list.Element) {
 	v := c.order.Remove(e).(*view)
 	delete(c.views, v.key)
 	c.used -= v.cost
-}
-
-// forget drops a view that could not be made.
-func (c *viewCache) forget(v *view) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if e := c.views[v.key]; e != nil && e.Value.(*view) == v {
-		c.remove(e)
-	}
 }
 
 // size returns the size of a virtual file, if it was known once.
@@ -112,25 +132,33 @@ func (c *viewCache) learn(k viewKey, size int64) {
 	c.sizes[k] = size
 }
 
-// openView returns a layer's file, with its image open: the caller closes
-// view.src when it has read.
+// openView returns a layer's file, with its image open. The caller gives it back
+// to closeView when it has read.
 func (s *Service) openView(l *layer) (*view, error) {
-	v := s.views.get(l, s.o.Volumes)
+	v := s.views.take(l, s.o.Volumes)
 	if err := v.src.open(); err != nil {
+		s.views.give(v, false)
 		return nil, err
 	}
-	if err := s.unchanged(l); err != nil {
-		v.src.close()
-		return nil, err
+	err := s.unchanged(l)
+	if err == nil {
+		v.once.Do(func() { v.file, v.err = s.makeView(l, v) })
+		if v.err != nil {
+			err = fmt.Errorf("disk %s of point %s as qcow2: %w", l.image.Disk, l.point.ID, v.err)
+		}
 	}
-	v.once.Do(func() { v.file, v.err = s.makeView(l, v) })
-	if v.err != nil {
-		s.views.forget(v)
+	if err != nil {
 		v.src.close()
-		return nil, fmt.Errorf("disk %s of point %s as qcow2: %w", l.image.Disk, l.point.ID, v.err)
+		s.views.give(v, v.err != nil)
+		return nil, err
 	}
 	s.views.learn(v.key, v.file.Size())
 	return v, nil
+}
+
+func (s *Service) closeView(v *view) {
+	v.src.close()
+	s.views.give(v, false)
 }
 
 // unchanged tells whether a layer's image, which is open, is still the one that
@@ -158,10 +186,24 @@ func (s *Service) makeView(l *layer, v *view) (*qcow2.View, error) {
 			return nil, err
 		}
 	}
-	return qcow2.NewView(qcow2.ViewOptions{
+	cost := int64(viewBytes)
+	last := int64(-1)
+	file, err := qcow2.NewView(qcow2.ViewOptions{
 		Size: l.image.Size, Backing: v.key.backing, Source: &v.src,
-		Extents: func(yield func(off, n int64, kind qcow2.Kind) bool) error { return s.extents(l, yield) },
+		Extents: func(yield func(off, n int64, kind qcow2.Kind) bool) error {
+			return s.extents(l, func(off, n int64, kind qcow2.Kind) bool {
+				if chunk := off / dedup.ChunkSize; chunk != last { // extents lie within chunks
+					cost += viewChunkBytes
+					last = chunk
+				}
+				return yield(off, n, kind)
+			})
+		},
 	})
+	if err == nil && !s.views.grow(v, cost) {
+		return nil, fmt.Errorf("%w: the qcow2 files that are open take %d MiB of memory; close some, or read the raw ones", volume.ErrLimit, s.views.most>>20)
+	}
+	return file, err
 }
 
 // viewSize is the length of a layer's file.
@@ -173,7 +215,7 @@ func (s *Service) viewSize(l *layer) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer v.src.close()
+	defer s.closeView(v)
 	return v.file.Size(), nil
 }
 
