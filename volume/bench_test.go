@@ -1,11 +1,13 @@
 package volume
 
 import (
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -73,10 +75,12 @@ func benchDisk(b *testing.B, m *Manager, mode string, size int64) (string, *Disk
 }
 
 // writeAll writes data in 1 MiB requests, sixteen at a time, as QEMU does.
-func writeAll(b *testing.B, d *Disk, data []byte) {
+func writeAll(b *testing.B, d io.WriterAt, data []byte) { writeSome(b, d, data, 16) }
+
+func writeSome(b *testing.B, d io.WriterAt, data []byte, flying int) {
 	var next atomic.Int64
-	done := make(chan error, 16)
-	for range 16 {
+	done := make(chan error, flying)
+	for range flying {
 		go func() {
 			for {
 				off := next.Add(1<<20) - 1<<20
@@ -91,7 +95,7 @@ func writeAll(b *testing.B, d *Disk, data []byte) {
 			}
 		}()
 	}
-	for range 16 {
+	for range flying {
 		if err := <-done; err != nil {
 			b.Fatal(err)
 		}
@@ -110,6 +114,39 @@ func BenchmarkFullBackup(b *testing.B) {
 		b.StartTimer()
 		writeAll(b, d, data)
 		if _, err := m.Commit(id); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkFile is a raw disk image that arrives as a file, becomes the disk's
+// image, and is committed.
+func BenchmarkFile(b *testing.B) {
+	data := realBytes(b, benchBytes)
+	b.SetBytes(benchBytes)
+	for b.Loop() {
+		b.StopTimer()
+		m := benchManager(b)
+		st, err := m.Start(StartRequest{VM: "vm", Files: true})
+		if err != nil {
+			b.Fatal(err)
+		}
+		x, err := m.CreateFile(st.Session, "vda.raw", 0o600)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		writeSome(b, x, data, 8)
+		begun := time.Now()
+		d, err := m.AddDisk(st.Session, DiskImport{Disk: "vda", Size: benchBytes, Source: "vda.raw"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := d.CopyBlocks(x, 0, 0, benchBytes); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(time.Since(begun).Milliseconds()), "ms/import")
+		if _, err := m.Commit(st.Session); err != nil {
 			b.Fatal(err)
 		}
 	}
