@@ -1,6 +1,6 @@
 // Package integration holds the tests of the whole: the real binary, spoken to
 // by the clients it is made for (qemu-storage-daemon, qemu-img, libnbd's tools,
-// fio, go-nbd). Nothing in it is mocked, and a client that is not installed is
+// fio, go-nbd, sshfs, OpenSSH's sftp, scp and ssh, rclone, pkg/sftp). Nothing in it is mocked, and a client that is not installed is
 // a failure.
 //
 // A scene is one server, one storage daemon and a directory; a guest is a disk

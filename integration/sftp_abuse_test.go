@@ -53,6 +53,9 @@ func (a *abused) survived(words ...string) {
 			a.Errorf("the log does not say %q:\n%s", w, a.srv.LogTail())
 		}
 	}
+	if len(log) > 1<<20 {
+		a.Errorf("the log has %d bytes: what clients do wrong fills it", len(log))
+	}
 	if bytes.Contains(log, []byte("panic")) {
 		a.Errorf("a panic:\n%s", a.srv.LogTail())
 	}
@@ -101,7 +104,7 @@ func TestOnlySftpIsServed(t *testing.T) {
 	a.forwardsNothing("-L")
 	a.forwardsNothing("-D")
 	a.requestsRefused()
-	a.survived()
+	a.survived("only the sftp subsystem", "name=exec", "name=shell", "name=pty-req", "name=direct-tcpip", "name=tcpip-forward")
 }
 
 // forwardsNothing lets ssh listen for a forwarding, which needs no server, and
@@ -404,7 +407,7 @@ func TestHalfOpenLogins(t *testing.T) {
 			t.Fatalf("a connection that never logged in is open after %v", time.Since(begun))
 		}
 	}
-	a.survived()
+	a.survived("127.0.0.2:", "no login in the time allowed", "too many connections")
 }
 
 // TestPasswordGuessing guesses a login's password: it takes its time, is cut

@@ -17,11 +17,16 @@ import (
 // same port again after a restart.
 func newFileScene(t *testing.T, settings ...string) *scene {
 	t.Helper()
+	return newScene(t, append(settings, "sftp.listen="+freeAddress(t))...)
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
 	address, err := rig.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newScene(t, append(settings, "sftp.listen="+address)...)
+	return address
 }
 
 // drop is an open backup that takes files, with its login.
