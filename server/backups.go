@@ -102,7 +102,10 @@ func (s *Server) commitOnce(id string) (api.Receipt, error) {
 	begun := time.Now()
 	// Making images of files takes as long as it takes; only the server's end
 	// interrupts it, so that a client that went away can ask again.
-	r, err := s.files.Commit(s.ctx, id, files.CommitOptions{})
+	defer s.importing.Delete(id)
+	r, err := s.files.Commit(s.ctx, id, files.CommitOptions{Progress: func(done, total int64) {
+		s.importing.Store(id, &api.Progress{Done: done, Total: total})
+	}})
 	if err != nil {
 		s.log.Error("commit failed", keySession, id, keyError, err)
 		if errors.Is(err, volume.ErrBadRequest) { // the files are, which the asking client need not have written
@@ -172,6 +175,9 @@ func (s *Server) backup(st volume.Status) api.Backup {
 	}
 	if st.State == volume.Open {
 		b.SFTP = s.jobLoginOf(st.Session, st.VM)
+	}
+	if p, ok := s.importing.Load(st.Session); ok {
+		b.Importing = p.(*api.Progress)
 	}
 	for _, d := range st.Disks {
 		out := api.BackupDisk{

@@ -92,11 +92,8 @@ type jobLogins struct {
 // open any more are removed; a file that cannot be read is told to broken, and
 // its job cannot log in.
 func openJobLogins(vfsys vfs.FS, dir string, open func(session string) bool, broken func(path string, err error)) (*jobLogins, error) {
-	if err := makeDirs(vfsys, dir); err != nil {
-		return nil, fmt.Errorf("make the folder of job logins: %w", err)
-	}
 	names, err := vfsys.List(dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // there is none before the first login
 		return nil, fmt.Errorf("list job logins: %w", err)
 	}
 	j := &jobLogins{fs: vfsys, dir: dir, bySession: map[string]*jobLogin{}}
@@ -160,6 +157,9 @@ func (j *jobLogins) make(l jobLogin) (jobSecrets, error) {
 	text, err := json.MarshalIndent(l, "", "  ")
 	if err != nil {
 		return secrets, err
+	}
+	if err := makeDirs(j.fs, j.dir); err != nil {
+		return secrets, fmt.Errorf("make the folder of job logins: %w", err)
 	}
 	if err := atomicfile.Write(j.fs, j.path(l.Session), append(text, '\n')); err != nil {
 		return secrets, fmt.Errorf("keep the login of session %s: %w", l.Session, err)

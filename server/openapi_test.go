@@ -68,7 +68,7 @@ func TestOpenAPISchemas(t *testing.T) {
 		api.HoldRequest{}, api.LockRequest{}, api.Keep{}, api.Policy{}, api.VMPolicy{}, api.Usage{}, api.UsageReport{}, api.Chain{},
 		api.ChainImage{}, api.MergeRequest{}, api.Merged{}, api.PruneRequest{}, api.PruneReport{}, api.PrunePoint{}, api.GCRequest{},
 		api.GCResult{}, api.GCStatus{}, api.VerifyRequest{}, api.VerifyResult{}, api.ScrubStatus{}, api.DamageReport{}, api.DamagedPack{},
-		api.AffectedImage{}, api.Job{}, api.Phase{}, api.SFTPInfo{}, api.SFTPConnection{}, api.BackupLogin{}, api.BackupFile{}, api.File{},
+		api.AffectedImage{}, api.Job{}, api.Phase{}, api.SFTPInfo{}, api.SFTPConnection{}, api.BackupLogin{}, api.BackupFile{}, api.File{}, api.Progress{},
 		api.CompressRequest{}, api.CompressResult{}, api.CompressStatus{},
 	}
 	for _, v := range types {

@@ -55,6 +55,8 @@ type Server struct {
 	files   *files.Service
 	logins  *jobLogins
 	commits singleflight.Group // by session
+	// importing is how far the commits under way are: *api.Progress by session.
+	importing sync.Map
 	// publishing is held shared by commits, and by Close before the engines are
 	// closed beneath them.
 	publishing sync.RWMutex

@@ -92,11 +92,13 @@ func newBackupCommit(e *env) *cli.Command {
 		Usage:     "publish a backup as a recovery point and print the receipt",
 		ArgsUsage: "SESSION",
 		Description: "Clients still connected are disconnected after what they have in flight is answered. When the\n" +
-			"command succeeds, the point survives a power cut. Committing again prints the same receipt.",
+			"command succeeds, the point survives a power cut. Committing again prints the same receipt.\n\n" +
+			"Of files that came over SFTP, images are made first. One that cannot be an image is named, and the\n" +
+			"backup stays open.",
 		Flags: clientFlags(),
 		Action: func(c *cli.Context) error {
 			return ask(e, c, 1, 1, func(client *api.Client) (api.Receipt, error) {
-				return client.Commit(c.Context, c.Args().First())
+				return commitBackup(c.Context, e, client, c.Args().First())
 			}, showReceipt)
 		},
 	}

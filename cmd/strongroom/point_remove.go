@@ -60,7 +60,7 @@ func (r pointRemoval) run(ctx context.Context, e *env, client *api.Client) (api.
 		if r.now {
 			verb = "delete for good"
 		}
-		fmt.Fprintf(e.stderr, "%s point %s of %s, made %s, with disks %s? [y/N] ", verb, p.Point, p.VM, when(p.Time), disks(p.Images))
+		fmt.Fprintf(e.stderr, "%s point %s of %s, made %s, with %s? [y/N] ", verb, p.Point, p.VM, when(p.Time), contents(p))
 		if !answerYes(e.stdin) {
 			return api.Removed{}, errors.New("not deleted")
 		}
@@ -78,6 +78,18 @@ func mustNamePoint(ref string) error {
 		return &usageError{message: fmt.Sprintf("%q names a disk, but this is about a whole point", ref), hint: "write VM@POINT"}
 	}
 	return nil
+}
+
+// contents names what a point has.
+func contents(p api.Point) string {
+	var parts []string
+	if len(p.Images) > 0 {
+		parts = append(parts, "disks "+disks(p.Images))
+	}
+	if len(p.Files) > 0 {
+		parts = append(parts, plural(len(p.Files), "file"))
+	}
+	return strings.Join(parts, " and ")
 }
 
 func disks(images []api.Image) string {

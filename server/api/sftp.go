@@ -89,6 +89,12 @@ type BackupFile struct {
 	StoredBytes  int64     `json:"stored_bytes"`
 }
 
+// Progress is of work that takes a while, in bytes.
+type Progress struct {
+	Done  int64 `json:"done"`
+	Total int64 `json:"total"`
+}
+
 // File is a file of a point, kept as it came.
 type File struct {
 	Name     string    `json:"name"`

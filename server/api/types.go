@@ -70,6 +70,8 @@ type Backup struct {
 	Files   []BackupFile      `json:"files,omitempty"`
 	SFTP    *BackupLogin      `json:"sftp,omitempty"`  // while open, of a backup that has a login
 	Point   string            `json:"point,omitempty"` // once committed
+	// Importing is how far a commit is that makes images of files.
+	Importing *Progress `json:"importing,omitempty"`
 }
 
 // BackupDisk is one disk of a session. Export, URI and UnixURI are there while
