@@ -59,9 +59,9 @@ const (
 	// lastReplies is how long a client may take for the replies that are left
 	// when its session has ended.
 	lastReplies = 10 * time.Second
-	// lastRequest is how long a request may still take when its connection has to
+	// requestGrace is how long a request may still take when its connection has to
 	// end; then the socket is closed and the request ends unanswered.
-	lastRequest = 30 * time.Second
+	requestGrace = 30 * time.Second
 	// triesMax is MaxAuthTries: refused keys count, like passwords.
 	triesMax = 3
 	// passwordDelay is how long a refused password takes, whatever the reason.

@@ -180,10 +180,15 @@ func (s *session) statvfs(b *sshfx.Buffer) {
 	}
 }
 
-// fstatvfs answers fstatvfs@openssh.com: handle. The folder is asked about, as
-// the file may have another name by now.
+// fstatvfs answers fstatvfs@openssh.com: handle. Of a file the folder is asked
+// about, as the file may have another name by now.
 func (s *session) fstatvfs(b *sshfx.Buffer) {
-	if h, ok := s.handleOf(b); ok {
+	h, ok := s.handleOf(b)
+	switch {
+	case !ok:
+	case h.file == nil:
+		s.space(s.tree.StatFS(h.name))
+	default:
 		s.space(s.tree.StatFS(path.Dir(h.name)))
 	}
 }

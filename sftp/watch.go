@@ -88,7 +88,7 @@ func (c *conn) leave(reason error) {
 		select {
 		case <-s.done:
 		case <-c.ended:
-		case <-time.After(lastRequest):
+		case <-time.After(requestGrace):
 			c.kill(reason)
 		}
 	}
