@@ -69,9 +69,9 @@ func (im *importer) run(ctx context.Context, list []source) error {
 func (im *importer) wrap(s *source, err error) error {
 	var malformed *qcow2.FormatError
 	if errors.As(err, &malformed) || errors.Is(err, qcow2.ErrUnsupported) {
-		err = fmt.Errorf("%w: %w; look at it with qemu-img check, and send it again", volume.ErrBadRequest, err)
+		err = fmt.Errorf("%w: %w", volume.ErrBadRequest, err)
 	}
-	return fmt.Errorf("file %s, to be disk %s of VM %s: %w", s.file, s.disk, im.vm, err)
+	return fmt.Errorf("file %s, to be disk %s: %w", s.file, s.disk, err)
 }
 
 // look reads what a file is before anything is changed.

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/strongroom-backup/strongroom/sftp"
+	"github.com/strongroom-backup/strongroom/tier"
 	"github.com/strongroom-backup/strongroom/volume"
 )
 
@@ -277,6 +278,12 @@ func TestRefusedCommits(t *testing.T) {
 	w.backup("vm", map[string][]byte{"/vda.qcow2": append(qcow[:len(qcow):len(qcow)], 0)})
 	onFirst := slurp(t, overlay(t, dir, "on-first.qcow2", local(t, dir, "00-"+first.Point+".qcow2", qcow), "", 0, "write -P 1 0 64k"))
 
+	squeezed := filepath.Join(dir, "squeezed.qcow2")
+	qemu(t, "qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", local(t, dir, "half.raw", bytes.Repeat(append(noise(r, 32<<10), make([]byte, 32<<10)...), 32)), squeezed)
+	rotten := slurp(t, squeezed)
+	for i := len(rotten) * 3 / 4; i < len(rotten); i++ { // data, which is looked at last
+		rotten[i] = 0xff
+	}
 	patch := func(off int, value uint64, bytes int) []byte {
 		p := slices.Clone(qcow)
 		var b [8]byte
@@ -323,6 +330,8 @@ func TestRefusedCommits(t *testing.T) {
 		{"L2 is L1", one("/vda.qcow2", patch(l1, uint64(l1), 8)), "", "vda.qcow2"},
 		{"cluster is header", one("/vda.qcow2", patch(l2, 1<<63, 8)), "", "vda.qcow2"},
 		{"cluster far away", one("/vda.qcow2", patch(l2, 1<<63|1<<45, 8)), "", "vda.qcow2"},
+		{"rotten cluster", one("/vda.qcow2", rotten), "", "vda.qcow2"},
+		{"rotten second", map[string][]byte{"/vda.qcow2": qcow, "/vdb.qcow2": rotten}, "", "vdb.qcow2"},
 		{"bomb", one("/vda.qcow2", patch(l2, 1<<62|65536, 8)), "", "vda.qcow2"},
 		{"stranger below", one("/vda.qcow2", over), "", "backing file"},
 		{"full with backing", one("/vda.qcow2", over), "full", "backing file"},
@@ -503,5 +512,34 @@ func TestRenameFolder(t *testing.T) {
 	}
 	if got := w.names(tree, "/x"); !slices.Equal(got, []string{"1", "b", "e"}) {
 		t.Errorf("%q", got)
+	}
+}
+
+// Statfs tells what may still be written.
+func TestSpace(t *testing.T) {
+	w := newWorld(t)
+	usage, fail := tier.Usage{Total: 100 << 30, Free: 10 << 30}, error(nil)
+	w.s.o.Usage = func() (tier.Usage, error) { return usage, fail }
+	w.s.o.Reserve = 1 << 30
+	_, tree := w.job("vm")
+	w.send(tree, "/x", nil)
+	info, err := tree.StatFS("/")
+	if want := (sftp.FSInfo{BlockSize: 65536, Total: 100 << 30, Free: 9 << 30, Avail: 9 << 30, Files: maxFiles, FilesFree: maxFiles - 1, NameMax: 255}); err != nil || info != want {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if info, err := tree.StatFS("/restore/vm"); err != nil || !info.ReadOnly {
+		t.Errorf("%+v, %v", info, err)
+	}
+	user := w.user(User{Name: "u", VM: "vm", Quota: 20 << 30}, "c1")
+	if info, _ := user.StatFS("/"); info.Total != 20<<30 || info.Avail != 9<<30 {
+		t.Errorf("%+v", info)
+	}
+	usage.Free = 1 << 20 // below the reserve
+	if info, _ := user.StatFS("/"); info.Avail != 0 {
+		t.Errorf("%+v", info)
+	}
+	fail = tier.ErrUsageUnknown
+	if info, err := tree.StatFS("/"); err != nil || info.Avail == 0 {
+		t.Errorf("%+v, %v", info, err)
 	}
 }
