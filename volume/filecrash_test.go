@@ -7,6 +7,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,6 +29,7 @@ type crashRun struct {
 	open   map[int]*File
 	disk   *Disk
 	image  *memDisk // of the disk
+	stops  bool     // at the first error
 }
 
 // crashState is what has been acknowledged.
@@ -50,6 +53,9 @@ func (s crashState) clone() crashState {
 
 func (r *crashRun) must(err error) {
 	r.t.Helper()
+	if err != nil && r.stops {
+		panic(errStopped{err})
+	}
 	if err != nil {
 		r.t.Fatalf("%s: %v", r.now.step, err)
 	}
@@ -228,9 +234,7 @@ func TestFilesCut(t *testing.T) {
 	t.Logf("replay with STRONGROOM_SEED=%d", seed)
 	for i := range uint64(2) {
 		rng := rand.New(rand.NewPCG(seed, i))
-		r := &crashRun{t: t, rng: rng, w: newWorld(t), open: map[int]*File{}}
-		r.now = crashState{names: map[string]int{}, files: map[int]crashContent{}}
-		r.states = append(r.states, r.now.clone())
+		r := newCrashRun(t, seed+i)
 		var cuts []fileCut
 		every := uint64(2)
 		r.w.fs.Observe(func(at *crashfs.Instant) {
@@ -420,4 +424,112 @@ func (r *crashRun) goOn(w *world, list []FileStatus, fail func(string, ...any)) 
 	if _, err := w.m.Commit(id); err != nil {
 		fail("commit: %v", err)
 	}
+}
+
+// errStopped ends a script at the step that failed.
+type errStopped struct{ err error }
+
+// TestFilesFail lets single operations on journals, session.json and packs fail,
+// in every way: what was acknowledged before is there after a restart, and the
+// step that failed was done or was not.
+func TestFilesFail(t *testing.T) {
+	seed := seedOf(t)
+	t.Logf("replay with STRONGROOM_SEED=%d", seed)
+	plan := newCrashRun(t, seed)
+	first := plan.w.fs.Ops()
+	plan.script()
+	ops := int(plan.w.fs.Ops() - first)
+	rng := rand.New(rand.NewPCG(seed, 77))
+	failed := 0
+	for k := 0; k < ops; k += 3 + rng.IntN(4) {
+		way := []crashfs.Fault{{Err: syscall.EIO}, {Err: syscall.ENOSPC}, {Err: syscall.ENOSPC, Effect: crashfs.Short},
+			{Err: syscall.EIO, Effect: crashfs.DropDirty}, {Err: syscall.EIO, Effect: crashfs.After}}[rng.IntN(5)]
+		r := newCrashRun(t, seed)
+		fault := way
+		fault.Skip, fault.Sticky, fault.Match = k, rng.IntN(3) == 0, func(op crashfs.Op) bool {
+			return strings.HasPrefix(op.Path, "/data/sessions") || strings.HasPrefix(op.Path, "/data/tier0") && !strings.HasPrefix(op.Path, "/data/tier0/meta")
+		}
+		r.w.fs.Inject(&fault)
+		stopped := r.scriptUntil()
+		r.w.fs.Heal()
+		if stopped == nil {
+			continue // nobody needed that operation
+		}
+		failed++
+		if !errors.Is(stopped.err, way.Err) && !errors.Is(stopped.err, ErrDead) {
+			t.Fatalf("operation %d, during %q: %v does not say %v", k, r.now.step, stopped.err, way.Err)
+		}
+		r.afterFailure(plan, fmt.Sprintf("operation %d (%v, effect %d), %v", k, way.Err, way.Effect, stopped.err))
+	}
+	t.Logf("%d of %d faults failed a step", failed, ops)
+}
+
+func newCrashRun(t *testing.T, seed uint64) *crashRun {
+	r := &crashRun{t: t, rng: rand.New(rand.NewPCG(seed, 0)), w: newWorld(t), open: map[int]*File{}}
+	r.now = crashState{names: map[string]int{}, files: map[int]crashContent{}}
+	r.states = append(r.states, r.now.clone())
+	return r
+}
+
+// scriptUntil runs the script until a step fails.
+func (r *crashRun) scriptUntil() (stopped *errStopped) {
+	defer func() {
+		if e := recover(); e != nil {
+			s, ok := e.(errStopped)
+			if !ok {
+				panic(e)
+			}
+			stopped = &s
+		}
+	}()
+	r.stops = true
+	r.script()
+	return nil
+}
+
+// afterFailure restarts after a step that failed. plan ran through.
+func (r *crashRun) afterFailure(plan *crashRun, what string) {
+	t := r.t
+	t.Helper()
+	n := len(r.states) - 1
+	before, after := r.states[n].clone(), plan.states[n+1].clone()
+	if before.id == "" {
+		return // there is no session
+	}
+	after.id = before.id
+	r.w.kill()
+	r.w.start()
+	st, err := r.w.m.Status(before.id)
+	if err != nil {
+		t.Fatalf("%s, during %q: %v", what, after.step, err)
+	}
+	switch st.State {
+	case Committed:
+		if after.point == "" {
+			t.Fatalf("%s, during %q: the session is committed", what, after.step)
+		}
+		return
+	case Dead:
+		if strings.Contains(st.Reason, "sync") {
+			return
+		}
+		fallthrough
+	default:
+		if st.State != Open || len(st.Disks) > 0 {
+			t.Fatalf("%s, during %q: the session is %+v", what, after.step, st)
+		}
+	}
+	if why := r.matches(r.w, &before, &before, false); why != "" {
+		if again := r.matches(r.w, &before, &after, false); again != "" {
+			t.Fatalf("%s, during %q: it is not as before (%s) nor as after (%s)", what, after.step, why, again)
+		}
+	}
+	list, err := r.w.m.FileNames(before.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.goOn(r.w, list, func(format string, args ...any) {
+		t.Helper()
+		t.Fatalf("%s, during %q: %s", what, after.step, fmt.Sprintf(format, args...))
+	})
 }
