@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -295,4 +297,81 @@ func TestReconnectTellsTheTruth(t *testing.T) {
 	}
 	s.sameFile(path, data)
 	d.keptAs("file.bin", data)
+}
+
+// TestUploadsBesideCollections uploads, commits and deletes while garbage is
+// collected and packs are compressed without a pause: the blocks an image takes
+// over from a file are nobody's but the file's until the commit.
+func TestUploadsBesideCollections(t *testing.T) {
+	t.Parallel()
+	s := newFileScene(t, "gc.grace=0s", "gc.dead-ratio=0.02")
+	var stop atomic.Bool
+	var g errgroup.Group
+	for _, command := range [][]string{{"gc", "--wait"}, {"compress", "--wait"}} {
+		g.Go(func() error {
+			for !stop.Load() {
+				_, err := s.srv.Run(s.ctx, command...)
+				if e := new(rig.CLIError); err != nil && (!errors.As(err, &e) || !strings.Contains(e.Stderr, "running")) {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	var lanes sync.WaitGroup
+	for i := range 2 {
+		lanes.Go(func() { s.uploadAndDelete(fmt.Sprint("vm", i), 4) })
+	}
+	lanes.Wait()
+	stop.Store(true)
+	s.must(g.Wait())
+	_, err := s.srv.Run(s.ctx, "verify", "--all")
+	s.must(err)
+}
+
+// uploadAndDelete makes points of a disk that changes, as qcow2 and as raw in
+// turn, and keeps the latest two. It runs in a goroutine of its own and stops at
+// the first thing that is wrong.
+func (s *scene) uploadAndDelete(vm string, rounds int) {
+	disk := *base
+	disk.Path = s.path(vm + ".model")
+	var points []string
+	err := testdisk.Copy(base.Path, disk.Path)
+	for round := 0; round < rounds && err == nil; round++ {
+		var point string
+		if point, err = s.uploadEdited(vm, &disk, round); err == nil && len(points) > 1 {
+			_, err = s.srv.Run(s.ctx, "point", "rm", "--now", points[len(points)-2])
+		}
+		points = append(points, point)
+	}
+	if err != nil {
+		s.Errorf("%s: %v", vm, err)
+	}
+}
+
+// uploadEdited changes a disk, makes a point of it through a mount of its own,
+// and compares.
+func (s *scene) uploadEdited(vm string, disk *testdisk.Disk, round int) (point string, err error) {
+	if _, err := disk.Edit(round, 7); err != nil {
+		return "", err
+	}
+	d, err := s.tryDrop(vm)
+	if err != nil {
+		return "", err
+	}
+	m, err := d.client.Mount(s.ctx, s.path(fmt.Sprint("mnt-", vm, round)), sshfs.Recommended...)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, m.Unmount()) }()
+	format := []string{"qcow2", "raw"}[round%2]
+	if _, err := s.try("qemu-img", "convert", "-f", "raw", "-O", format, disk.Path, filepath.Join(m.Dir, "vda."+format)); err != nil {
+		return "", err
+	}
+	r, err := s.srv.Commit(s.ctx, d.Session)
+	if err != nil {
+		return "", err
+	}
+	_, err = s.try("qemu-img", "compare", "-f", "raw", "-F", "raw", s.srv.UnixURI(vm+"/vda@"+r.Point), disk.Path)
+	return r.Point, err
 }

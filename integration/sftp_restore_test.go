@@ -134,6 +134,8 @@ func TestRestoreTree(t *testing.T) {
 		}
 	}
 	c.aliases(root)
+	c.overlay(filepath.Join(root, c.points[2].Point, "vda.qcow2"), c.want[2])
+	s.mountedAt("/restore/vm/"+c.points[1].Point, c.want[1])
 	s.readOnly(filepath.Join(root, c.points[63].Point))
 }
 
@@ -204,6 +206,28 @@ func (s *scene) times(path string, want time.Time) {
 		}
 		return err
 	}))
+}
+
+// overlay writes to a disk that has a point's file for its backing file, as a
+// VM does that runs from its backup.
+func (c *chained) overlay(backing string, want []byte) {
+	c.s.Helper()
+	s := c.s
+	file := s.path("overlay.qcow2")
+	s.tool("qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", "qcow2", file)
+	s.tool("qemu-io", "-f", "qcow2", "-c", "write -q -P 90 1M 3000", file)
+	model := bytes.Clone(want)
+	copy(model[1<<20:], bytes.Repeat([]byte{90}, 3000))
+	s.put(s.path("overlay.raw"), model)
+	s.tool("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", file, s.path("overlay.raw"))
+}
+
+// mountedAt mounts a point's own folder, and nothing above it.
+func (s *scene) mountedAt(folder string, want []byte) {
+	s.Helper()
+	d := s.drop("vm")
+	d.client.Path = folder
+	s.sameFile(filepath.Join(d.mount(), "vda.raw"), want)
 }
 
 // aliases reaches points by other names than their ids.

@@ -42,12 +42,20 @@ type drop struct {
 // drop opens a backup of vm that takes files.
 func (s *scene) drop(vm string, flags ...string) *drop {
 	s.Helper()
-	d := &drop{s: s}
-	s.must(s.srv.JSON(s.ctx, d, append([]string{"backup", "start", vm, "--sftp"}, flags...)...))
-	var err error
-	d.client, err = sshfs.NewClient(s.path("login-"+d.Session), d.SFTP)
+	d, err := s.tryDrop(vm, flags...)
 	s.must(err)
 	return d
+}
+
+// tryDrop is drop for goroutines of a test's own.
+func (s *scene) tryDrop(vm string, flags ...string) (*drop, error) {
+	d := &drop{s: s}
+	err := s.srv.JSON(s.ctx, d, append([]string{"backup", "start", vm, "--sftp"}, flags...)...)
+	if err != nil {
+		return nil, err
+	}
+	d.client, err = sshfs.NewClient(s.path("login-"+d.Session), d.SFTP)
+	return d, err
 }
 
 // mount mounts the drop as a backup job would and returns the folder.
