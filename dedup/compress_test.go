@@ -488,6 +488,7 @@ func TestCompressRefusals(t *testing.T) {
 // TestCrashWhileCompressing cuts the power at every operation of runs that store
 // without compressing, compress, collect and compress again.
 func TestCrashWhileCompressing(t *testing.T) {
+	t.Parallel()
 	every := uint64(1)
 	if raceEnabled {
 		every = 19
@@ -528,6 +529,7 @@ func TestCrashWhileCompressing(t *testing.T) {
 // TestEveryFailingOperationOfACompression fails each operation on the tier once,
 // in every way, while packs are sealed and compressed.
 func TestEveryFailingOperationOfACompression(t *testing.T) {
+	t.Parallel()
 	base := crashfs.New()
 	testOptions(t, base)
 	s := openTest(t, lifeOptions(t, base))

@@ -95,6 +95,17 @@ func (s *Store) reap(all bool) (freed int64, err error) {
 	return freed, err
 }
 
+// RemoveReplaced removes the files of packs written anew, or gone, whose grace has
+// passed and that nobody reads any more. What writes packs anew does that by
+// itself, but for files somebody was reading then.
+func (s *Store) RemoveReplaced() error {
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	_, err := s.reap(false)
+	return err
+}
+
 // unlink removes a pack file, durably.
 func (s *Store) unlink(id tier.ID) error {
 	err := s.tier.Remove(id)

@@ -160,15 +160,21 @@ func (c *compressState) idle(puts int64, now time.Time, long time.Duration) bool
 }
 
 // CompressDue compresses what was stored without when clients have brought
-// nothing for a while, or when a lot is waiting. While garbage is collected it
-// does nothing: a collection compresses what it writes anew.
+// nothing for a while, or when a lot is waiting. Old files that somebody was
+// reading when their pack was written anew go first. While garbage is collected
+// it does nothing: a collection compresses what it writes anew.
 func (e *Engine) CompressDue(ctx context.Context) error {
 	st := e.blocks.Stats()
 	idle := e.compress.idle(e.puts(), e.now(), e.config.Compress.Idle)
-	switch {
-	case st.LaterBytes == 0 || e.isRunning(GC) || e.isRunning(Compress):
+	if e.isRunning(GC) || e.isRunning(Compress) {
 		return nil
-	case !idle && st.LaterBytes < e.config.Compress.At:
+	}
+	if st.PendingRemoval > 0 {
+		if err := e.blocks.RemoveReplaced(); err != nil {
+			return err
+		}
+	}
+	if st.LaterBytes == 0 || !idle && st.LaterBytes < e.config.Compress.At {
 		return nil
 	}
 	if idle {

@@ -232,3 +232,34 @@ func TestCompressCancelled(t *testing.T) {
 		}
 	}
 }
+
+// TestCompressWhileReading: the old file of a pack somebody reads goes when he
+// has read it.
+func TestCompressWhileReading(t *testing.T) {
+	w := newWorld(t, Config{})
+	const size = 1 << 20
+	data := mixed(size, 1)
+	id := w.later("vm", size, put{0, data})
+	_, err := w.store.SealLater(true)
+	w.must(err)
+	w.must(w.sameImage(id, data)) // now the table of contents is known
+	held := newStop("0000000001.g0.pack")
+	w.io.onRead(held.hook)
+	read := make(chan error)
+	go func() { read <- w.sameImage(id, data) }()
+	<-held.reached
+	if _, err := w.e.Compress(t.Context(), CompressOptions{}); err != nil || w.store.Stats().PendingRemoval != 1 {
+		t.Errorf("%d files wait to be removed, %v", w.store.Stats().PendingRemoval, err)
+	}
+	w.must(w.e.CompressDue(t.Context()))
+	if n := w.store.Stats().PendingRemoval; n != 1 {
+		t.Errorf("%d files wait to be removed while one is read", n)
+	}
+	held.release()
+	w.must(<-read)
+	w.must(w.e.CompressDue(t.Context()))
+	if n := w.store.Stats().PendingRemoval; n != 0 {
+		t.Errorf("%d files wait to be removed", n)
+	}
+	w.must(w.sameImage(id, data))
+}
