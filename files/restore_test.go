@@ -168,27 +168,65 @@ func TestRestoreGrownAndRemoved(t *testing.T) {
 	check(third.Point)
 }
 
-// Merges change what a point's files show.
+// Merges change what a point's files show, though they keep their names.
 func TestRestoreAfterMerge(t *testing.T) {
 	r := seeded(t)
 	w := newWorld(t)
-	content := disk(r, 2<<20)
-	first := w.nbd("vm", "vda", content)
-	second, now := w.increment("vm", "vda", content, 2<<20, func(x *volume.Disk) { x.WriteAt(noise(r, 65536), 0) })
+	dir := t.TempDir()
+	const block, size = 64 << 10, 2 << 20
+	content := noise(r, size)
+	clear(content[5*block : 9*block])
+	points, contents := []string{w.nbd("vm", "vda", content).Point}, [][]byte{content}
+	for i := range 3 {
+		got, now := w.increment("vm", "vda", contents[i], size, func(x *volume.Disk) {
+			x.WriteAt(noise(r, block), int64(5+i)*block)
+			x.Zero(int64(i)*block, block)
+			switch i { // there and back again
+			case 0:
+				x.WriteAt(noise(r, block), 10*block)
+			case 1:
+				x.WriteAt(content[10*block:11*block], 10*block)
+			}
+		})
+		points, contents = append(points, got.Point), append(contents, now)
+	}
 	tree := w.user(User{Name: "u", VM: "vm", Restore: true}, "c1")
-	path := "/restore/vm/" + first.Point + "/vda.qcow2"
-	before := w.get(tree, path)
-	if _, err := w.m.Merge(catalog.MergeRequest{VM: "vm", Disk: "vda", From: second.Point, Into: first.Point},
-		func() ([]string, error) { return []string{first.Point, second.Point}, nil }); err != nil {
+	check := func(k int) {
+		t.Helper()
+		raw := local(t, dir, "raw", contents[k])
+		top := "/restore/vm/" + points[k]
+		if !bytes.Equal(w.get(tree, top+"/vda.raw"), contents[k]) {
+			t.Errorf("raw of point %d", k)
+		}
+		qemu(t, "qemu-img", "compare", "-f", "raw", "-F", "qcow2", raw, w.fetch(tree, top+"/vda.qcow2", filepath.Join(dir, "flat")))
+		names := w.names(tree, top+"/vda.chain")
+		for _, name := range names {
+			w.fetch(tree, top+"/vda.chain/"+name, filepath.Join(dir, name))
+		}
+		qemu(t, "qemu-img", "compare", "-f", "raw", "-F", "qcow2", raw, filepath.Join(dir, names[len(names)-1]))
+	}
+	merge := func(from, into int) {
+		t.Helper()
+		if _, err := w.m.Merge(catalog.MergeRequest{VM: "vm", Disk: "vda", From: points[from], Into: points[into]},
+			func() ([]string, error) { return []string{points[from], points[into]}, nil }); err != nil {
+			t.Fatal(err)
+		}
+		contents[into] = contents[from]
+	}
+	check(0)
+	check(3)
+	if err := w.m.Trash(points[1], w.now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	after := w.get(tree, path)
-	if bytes.Equal(before, after) {
-		t.Error("the file is as before the merge")
+	check(2) // over the first
+	if err := w.cat.Undelete(points[1]); err != nil {
+		t.Fatal(err)
 	}
-	if got := w.get(tree, "/restore/vm/latest/vda.raw"); !bytes.Equal(got, now) {
-		t.Error("raw differs")
-	}
+	merge(1, 0)
+	check(0) // has another content
+	check(2) // lies over another content
+	merge(3, 2)
+	check(2)
 }
 
 // What is beside the disks, and how points are named.
