@@ -25,7 +25,7 @@ COPY --from=build --chown=65534:65534 /out/data /var/lib/strongroom
 USER 65534:65534
 VOLUME /var/lib/strongroom
 ENV STRONGROOM_DATA=/var/lib/strongroom
-EXPOSE 10809
+EXPOSE 10809 2022
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 CMD ["/strongroom", "health"]
 ENTRYPOINT ["/strongroom"]

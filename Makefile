@@ -17,7 +17,7 @@ KILLS    ?= 200
 SOAK     ?= 20
 
 # The packages in which goroutines meet.
-RACE = ./catalog/... ./dedup/... ./internal/... ./maintenance/... ./metrics/... ./nbd/... ./server/... ./tier/... ./volume/...
+RACE = ./catalog/... ./dedup/... ./files/... ./internal/... ./maintenance/... ./metrics/... ./nbd/... ./server/... ./sftp/... ./tier/... ./volume/...
 
 .PHONY: build demo test check unit race bench soak mutants fuzz clean
 
