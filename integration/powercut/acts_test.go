@@ -31,6 +31,7 @@ type act struct {
 // acts are the operations that change what is stored.
 var acts = []act{
 	{name: "commit", prepare: (*driver).fillSession, do: func(d *driver) error { return d.commit(d.openSession()) }},
+	{name: "commit files", prepare: (*driver).fillFile, do: func(d *driver) error { return d.commit(d.openSession()) }},
 	{name: "abort", prepare: (*driver).fillSession, do: func(d *driver) error { return d.abort(d.openSession()) }},
 	{name: "trash", do: func(d *driver) error { return d.trash(d.pointAt(1), time.Hour) }},
 	{name: "delete", do: func(d *driver) error { return d.remove(d.pointAt(1)) }},

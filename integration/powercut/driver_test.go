@@ -241,7 +241,11 @@ func (d *driver) read(s *session) error {
 func (d *driver) commit(s *session) error {
 	d.m.set(func() { s.phase, s.clean = committing, false })
 	d.m.propose(d.vm, append(slices.Clone(d.m.points[d.vm]), s.pointOf("")))
-	r, err := d.e.Commit(s.id)
+	err := d.importFile(s)
+	var r volume.Receipt
+	if err == nil {
+		r, err = d.e.Commit(s.id)
+	}
 	if err != nil {
 		d.m.set(func() { s.doomed = true })
 		return fmt.Errorf("commit: %w", err)

@@ -204,6 +204,9 @@ func whole(e *engine, p *point, got catalog.Point) error {
 			return fmt.Errorf("disk %s: %w", name, err)
 		}
 	}
+	if err := wholeFile(e, p, &got); err != nil {
+		return err
+	}
 	blob, err := e.cat.Blob(p.id, "domain.xml")
 	if err != nil || !bytes.Equal(blob, blobOf(p.key)) {
 		return fmt.Errorf("its blob is %q, %v", blob, err)
@@ -311,7 +314,7 @@ func accepted(e *engine, s *session) error {
 			return fmt.Errorf("disk %s: %w", d.name, err)
 		}
 	}
-	return nil
+	return acceptedFile(e, s)
 }
 
 // refused checks that a dead session lets nobody in and cannot be committed.

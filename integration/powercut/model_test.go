@@ -29,6 +29,7 @@ type session struct {
 	doomed      bool // a call failed in a way that may have killed it
 	point       string
 	disks       []*disk
+	filed       bool // it has the file of its key, from which a disk is made when it is committed
 }
 
 type disk struct {
@@ -41,6 +42,7 @@ type disk struct {
 type point struct {
 	key, id, vm string // id is empty while the commit has not returned
 	images      map[string]content
+	filed       bool // it has the file of its key
 	trashed     bool
 	expires     bool // from the trash, by itself
 	hold        string
@@ -103,6 +105,9 @@ func (s *session) pointOf(id string) *point {
 	p := &point{key: s.key, id: id, vm: s.vm, images: map[string]content{}}
 	for _, d := range s.disks {
 		p.images[d.name] = d.want
+	}
+	if s.filed {
+		p.filed, p.images[fileDisk] = true, contentOf(fileOf(s.key))
 	}
 	return p
 }

@@ -20,6 +20,10 @@ func openTrashed(e *engine, p *catalog.Point, disk string) (*trashed, error) {
 			x.size = im.Size
 		}
 	}
+	if name, ok := catalog.IsFileKey(disk); ok {
+		f, _ := p.File(name)
+		x.size = f.Size
+	}
 	list, err := e.cat.ChunkList(p.ID, disk)
 	if err != nil {
 		return nil, err
