@@ -33,7 +33,16 @@ func mixed(n int, seed uint64) (p []byte) {
 // later makes a point whose data was not compressed.
 func (w *world) later(vm string, size int64, puts ...put) string {
 	w.t.Helper()
-	return w.backup(volume.StartRequest{VM: vm, Files: true}, size, puts...).ID
+	p := w.backup(volume.StartRequest{VM: vm, Files: true}, size, puts...)
+	w.sealed()
+	return p.ID
+}
+
+// sealed waits for the full packs that are being sealed.
+func (w *world) sealed() {
+	for w.store.Stats().SealingPacks > 0 {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // TestCompress: a run compresses what waits, the open packs included, is seen as
@@ -134,6 +143,7 @@ func TestCompressDue(t *testing.T) {
 	_, err = d.WriteAt(data, 0)
 	w.must(err)
 	w.must(d.Flush())
+	w.sealed()
 	if due() != 2 || w.e.Stats().Compress.Packs < 10 {
 		t.Errorf("much waits: %+v, %d bytes", w.e.Stats().Compress, w.store.Stats().LaterBytes)
 	}
