@@ -30,7 +30,10 @@ func (s *Server) sftpEvents() sftp.Events {
 		},
 		Refused: func(e sftp.RefusedEvent) {
 			level := slog.LevelWarn
-			if e.What == sftp.RefusedLogin { // ssh offers every key it has
+			switch {
+			case e.What == sftp.RefusedRequest && e.Name == "env": // Debian's ssh sends its language to everybody
+				level = slog.LevelDebug
+			case e.What == sftp.RefusedLogin: // ssh offers every key it has
 				level = slog.LevelInfo
 			}
 			s.some(&refused, level, "SFTP client was refused something", append(peerAttrs(e.Peer), "what", e.What, "name", e.Name, keyReason, e.Reason)...)
