@@ -455,3 +455,52 @@ func TestConcurrentFiles(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 }
+
+// TestManyChunksOfAFile cuts and grows a file more of whose maps are in the
+// journal than in memory, also over a restart.
+func TestManyChunksOfAFile(t *testing.T) {
+	const chunks = residentChunks + 50
+	w := newWorld(t)
+	id := w.folder(StartRequest{})
+	x, err := w.m.CreateFile(id, "a", 0o600)
+	w.must(err)
+	want := newMemDisk(0)
+	write := func(off int64, seed uint64) {
+		t.Helper()
+		p := make([]byte, dedup.BlockSize+100)
+		fill(p, seed)
+		_, err := x.WriteAt(p, off)
+		w.must(err)
+		want.writeOut(p, off)
+	}
+	check := func(what string) {
+		t.Helper()
+		if err := want.equal(fileReader{x}); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	for i := range int64(chunks) {
+		write(i*dedup.ChunkSize+5*dedup.BlockSize, uint64(i%9))
+	}
+	for _, size := range []int64{200*dedup.ChunkSize + 5*dedup.BlockSize + 777, 30 * dedup.ChunkSize, 3*dedup.ChunkSize + 6*dedup.BlockSize} {
+		w.must(x.Truncate(size))
+		want.truncate(size)
+		check("cut")
+		w.must(x.Truncate(chunks * dedup.ChunkSize))
+		want.truncate(chunks * dedup.ChunkSize)
+		check("grown")
+		write(chunks*dedup.ChunkSize-100, 3)
+		w.kill()
+		w.start()
+		x, err = w.m.OpenFile(id, "a")
+		w.must(err)
+		check("after a kill")
+	}
+	if n := len(x.d().chunks); n > 10 {
+		t.Errorf("%d chunk maps are left", n)
+	}
+	im, err := w.m.OpenImage(w.commit(id).Point, catalog.FileKey("a"))
+	w.must(err)
+	w.must(want.equal(im))
+	w.must(im.Close())
+}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ type crashRun struct {
 	rng    *rand.Rand
 	w      *world
 	states []crashState // by step
+	done   atomic.Int64 // steps
 	now    crashState
 	open   map[int]*File
 	disk   *Disk
@@ -67,6 +69,7 @@ func (r *crashRun) step(what string, f func()) {
 	r.now.step = what
 	f()
 	r.states = append(r.states, r.now.clone())
+	r.done.Add(1)
 }
 
 func (r *crashRun) create(name string) int {
@@ -241,7 +244,7 @@ func TestFilesCut(t *testing.T) {
 			if at.Op.Seq%every != i%every {
 				return
 			}
-			cut := fileCut{step: len(r.states) - 1, what: fmt.Sprintf("at %v", at.Op)}
+			cut := fileCut{step: int(r.done.Load()), what: fmt.Sprintf("at %v", at.Op)}
 			if rng.IntN(4) == 0 {
 				cut.fs = at.KillDuring(rng)
 			} else {
