@@ -259,6 +259,8 @@ func seeded(t testing.TB) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, h.Sum64()))
 }
 
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
+
 // noise is n random bytes.
 func noise(r *rand.Rand, n int) []byte {
 	p := make([]byte, n)
