@@ -18,7 +18,7 @@ type addresses struct {
 
 type address struct {
 	open, loggingIn int
-	credit          float64 // at the time at; below zero after failed logins
+	credit          float64 // at the time at; down to -burst after failed logins
 	at              time.Time
 }
 
@@ -83,7 +83,7 @@ func (l *addresses) loggedIn(key netip.Prefix, ok bool, now time.Time) {
 	a.loggingIn--
 	if !ok {
 		l.refill(a, now)
-		a.credit -= failedLogin
+		a.credit = max(a.credit-failedLogin, -l.burst)
 	}
 }
 

@@ -56,6 +56,20 @@ func TestCreditOfAnAddress(t *testing.T) {
 	if err := login(true); err != nil {
 		t.Errorf("a connection with credit: %v", err)
 	}
+	now = now.Add(time.Hour)
+	for range 20 {
+		if err := l.admit(key, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 20 { // all at once: the debt is bounded
+		l.loggedIn(key, false, now)
+		l.leave(key)
+	}
+	now = now.Add(11 * time.Second) // -20 + 22
+	if err := login(true); err != nil {
+		t.Errorf("a connection long after many failures: %v", err)
+	}
 	if now = now.Add(time.Hour); !l.prune(now) || len(l.known) != 0 {
 		t.Errorf("%d addresses are remembered for nothing", len(l.known))
 	}

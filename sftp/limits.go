@@ -84,7 +84,8 @@ type Limits struct {
 	// ConnectionsPerUser is the most of one login. Default 32.
 	ConnectionsPerUser int
 	// Logins is the most connections that have not logged in yet; one address
-	// may have half of them. Default 32.
+	// may have half of them. Default 128: a hypervisor starts all its jobs at the
+	// same minute, and a connection that is refused is a job that fails.
 	Logins int
 	// Handles is the most files and folders open on one connection. Default 1024.
 	Handles int
@@ -107,7 +108,7 @@ const (
 	defaultConnections           = 256
 	defaultConnectionsPerAddress = 64
 	defaultConnectionsPerUser    = 32
-	defaultLogins                = 32
+	defaultLogins                = 128
 	defaultHandles               = 1024
 	defaultNewPerSecond          = 8
 	defaultBurst                 = 128

@@ -309,3 +309,18 @@ func TestConnectionLimits(t *testing.T) {
 		t.Errorf("%d connections listed", len(list))
 	}
 }
+
+// TestManyJobsAtOnce logs in as a hypervisor does that starts its jobs at the
+// same minute.
+func TestManyJobsAtOnce(t *testing.T) {
+	_, s := serveMem(t, func(o *sftp.Options) { o.Limits.ConnectionsPerUser = 64 })
+	var wg sync.WaitGroup
+	for range 60 {
+		wg.Go(func() {
+			if err := dial(s, sftptest.User, ssh.PublicKeys(s.Key)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
