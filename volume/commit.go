@@ -216,7 +216,11 @@ func (d *disk) record(index uint32) (catalog.ChunkRef, error) {
 	if c := d.chunks[index]; c != nil {
 		// Not logged: the commit may come to nothing, and a journal that was flushed
 		// stays so.
-		if err := d.foldChunk(index, c, d.applyMerged); err != nil {
+		keep := d.applyMerged
+		if mutant.On("volume/commit-soils-journals") {
+			keep = d.logMerged
+		}
+		if err := d.foldChunk(index, c, keep); err != nil {
 			d.mu.Unlock()
 			return catalog.ChunkRef{}, err
 		}

@@ -395,6 +395,23 @@ func (r *crashRun) checkPoint(w *world, st Status, s *crashState, fail func(stri
 	}
 }
 
+// grow lets a file that came back grow: there is nothing behind its end.
+func grow(w *world, id string, st FileStatus, fail func(string, ...any)) {
+	x, err := w.m.OpenFile(id, st.Name)
+	if err != nil {
+		fail("%v", err)
+	}
+	defer x.Close()
+	tail := make([]byte, 10*dedup.BlockSize)
+	size := x.Status().Size // it may have grown under another name
+	if err := x.Truncate(size + int64(len(tail))); err != nil {
+		fail("%v", err)
+	}
+	if _, err := x.ReadAt(tail, size); err != nil || !bytes.Equal(tail, make([]byte, len(tail))) {
+		fail("behind the end of file %s there was something (%v)", st.Name, err)
+	}
+}
+
 // goOn works with what came back.
 func (r *crashRun) goOn(w *world, list []FileStatus, fail func(string, ...any)) {
 	id := r.states[len(r.states)-1].id
@@ -412,6 +429,11 @@ func (r *crashRun) goOn(w *world, list []FileStatus, fail func(string, ...any)) 
 			if err := w.m.RemoveFile(id, st.Name); err != nil {
 				fail("remove a lost file: %v", err)
 			}
+		}
+	}
+	for _, st := range list {
+		if st.Lost == "" {
+			grow(w, id, st, fail)
 		}
 	}
 	x, err := w.m.CreateFile(id, "new", 0o600)
