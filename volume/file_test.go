@@ -504,3 +504,23 @@ func TestManyChunksOfAFile(t *testing.T) {
 	w.must(want.equal(im))
 	w.must(im.Close())
 }
+
+// TestStoppedServer: who still holds a file when the server stops gets errors.
+func TestStoppedServer(t *testing.T) {
+	w := newWorld(t)
+	id := w.folder(StartRequest{})
+	x := w.putFile(id, "a", 10, 1)
+	s, err := w.m.find(id)
+	w.must(err)
+	w.must(w.m.Close())
+	_, write := x.WriteAt([]byte{1}, 0)
+	_, read := x.ReadAt(make([]byte, 1), 0)
+	for what, err := range map[string]error{
+		"write": write, "read": read, "truncate": x.Truncate(0), "flush": x.Flush(), "session": s.working(),
+	} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	w.must(x.Close())
+}

@@ -21,7 +21,7 @@ func (m *Manager) naming(id string, change func(s *session) (next []fileEntry, a
 	}
 	s.gate.RLock()
 	defer s.gate.RUnlock()
-	if err := s.usable(); err != nil {
+	if err := s.working(); err != nil {
 		return err
 	}
 	s.saving.Lock()

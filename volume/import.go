@@ -83,7 +83,7 @@ func (s *session) addDisk(q *StartRequest, r *DiskImport) (x *Disk, first func()
 	defer s.m.points.RUnlock()
 	s.gate.RLock()
 	defer s.gate.RUnlock()
-	if err := s.usable(); err != nil {
+	if err := s.working(); err != nil {
 		return nil, nil, err
 	}
 	s.saving.Lock()
@@ -159,7 +159,7 @@ func (m *Manager) DropDisk(session, disk string) error {
 	}
 	s.gate.Lock()
 	defer s.gate.Unlock()
-	if err := s.usable(); err != nil {
+	if err := s.working(); err != nil {
 		return err
 	}
 	s.saving.Lock()

@@ -94,6 +94,17 @@ func (s *session) usable() error {
 	return nil
 }
 
+// working is usable for who holds the gate: the server may have stopped meanwhile.
+func (s *session) working() error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if s.writer == nil {
+		return fmt.Errorf("%w: session %s of VM %s goes on when the server has started again", ErrClosed, s.file.ID, s.file.VM)
+	}
+	return nil
+}
+
 // kill makes the session dead for ever: an acknowledged write may be lost. The
 // mark on disk is best effort, since the disk may be what failed.
 func (s *session) kill(reason string) {

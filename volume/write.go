@@ -29,7 +29,7 @@ func (x *Disk) Close() error { return nil }
 // enter begins an operation; leave, with what enter returned, ends it.
 func (d *disk) enter() (parity, error) {
 	d.s.gate.RLock()
-	err := d.s.usable()
+	err := d.s.working()
 	if err == nil && d.gone {
 		err = fmt.Errorf("%w: %s of session %s was dropped", ErrClosed, d.what(), d.s.file.ID)
 	}
