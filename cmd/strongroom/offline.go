@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v2"
 
+	"github.com/strongroom-backup/strongroom/internal/ids"
 	"github.com/strongroom-backup/strongroom/internal/offline"
 	"github.com/strongroom-backup/strongroom/internal/restore"
 	"github.com/strongroom-backup/strongroom/internal/units"
@@ -18,20 +20,24 @@ import (
 func newExportOffline(e *env) *cli.Command {
 	return &cli.Command{
 		Name:      "export-offline",
-		Usage:     "give a disk back from a data directory without a server, writing nothing to it",
+		Usage:     "give a disk or file back from a data directory without a server, writing nothing to it",
 		ArgsUsage: "[REF OUT]",
 		Description: "For the day when there is no server: a read-only mount, a copy of tier0 on another disk, both databases\n" +
 			"lost. --data is the data directory or a tier alone. Every block, chunk and image is verified. OUT is a\n" +
-			"file, which appears when it is whole, or - for a pipe. With --list it prints the points there are,\n" +
-			"of the VM that REF names or of all; those in the trash are given back by their ids.\n\n" +
+			"file, which appears when it is whole, or - for a pipe. --file gives back what came over SFTP, byte\n" +
+			"for byte. With --list it prints the points there are, of the VM that REF names or of all; or the\n" +
+			"disks, files and blobs of the point that REF names. What is in the trash is named by its id.\n\n" +
 			"  strongroom export-offline --data /mnt/rescue --list\n" +
+			"  strongroom export-offline --data /mnt/rescue --list web1@latest\n" +
 			"  strongroom export-offline --data /mnt/rescue web1/vda@latest vda.raw\n" +
 			"  strongroom export-offline --data /mnt/rescue web1/vda@latest~1 vda.qcow2 --format qcow2\n" +
+			"  strongroom export-offline --data /mnt/rescue web1@latest as-it-came.qcow2 --file vda.qcow2\n" +
 			"  strongroom export-offline --data /mnt/rescue web1@latest domain.xml --blob domain.xml",
 		Flags: []cli.Flag{
 			dataFlag(""), jsonFlag(),
-			&cli.BoolFlag{Name: "list", Usage: "list points instead"},
+			&cli.BoolFlag{Name: "list", Usage: "list points instead, or what one point has"},
 			&cli.StringFlag{Name: "disk", Usage: "`DISK`, when REF does not name it"},
+			&cli.StringFlag{Name: "file", Usage: "write the point's file `NAME` instead of a disk"},
 			&cli.StringFlag{Name: "blob", Usage: "write the point's blob `NAME` instead of a disk"},
 			&cli.StringFlag{Name: "format", Value: "raw", Usage: "`FORMAT` raw or qcow2"},
 			&cli.BoolFlag{Name: "force", Usage: "replace a file that exists and is not empty"},
@@ -49,6 +55,9 @@ func runExportOffline(e *env, c *cli.Context) (err error) {
 		least, most = 0, 1
 	}
 	if err := arguments(c, least, most); err != nil {
+		return err
+	}
+	if err := oneThing(c); err != nil {
 		return err
 	}
 	dir := c.String("data")
@@ -72,7 +81,24 @@ func runExportOffline(e *env, c *cli.Context) (err error) {
 	return exportOffline(c.Context, e, c, s)
 }
 
+// oneThing refuses options that ask for two things at once.
+func oneThing(c *cli.Context) error {
+	if c.String("file") == "" || c.Bool("list") {
+		return nil
+	}
+	if c.String("blob") != "" {
+		return usagef("--file and --blob: write one of them at a time")
+	}
+	if c.String("disk")+diskOf(c.Args().First()) != "" || c.String("format") != string(restore.Raw) {
+		return usagef("--file is for a file as it came; it goes with no disk and no --format")
+	}
+	return nil
+}
+
 func listOffline(e *env, c *cli.Context, s *offline.Store) error {
+	if name := c.Args().First(); name != "" && (ids.IsID(name) || !ids.IsName(name)) {
+		return pointOffline(e, c, s, name)
+	}
 	live, err := s.List(c.Args().First())
 	if err != nil {
 		return err
@@ -91,6 +117,19 @@ func listOffline(e *env, c *cli.Context, s *offline.Store) error {
 		return printJSON(e.stdout, list)
 	}
 	return showPoints(e.stdout, list)
+}
+
+// pointOffline lists what a point has. As JSON it is a list of one point.
+func pointOffline(e *env, c *cli.Context, s *offline.Store, ref string) error {
+	p, _, err := s.Find(ref)
+	if err != nil {
+		return err
+	}
+	described := server.DescribePoint(p)
+	if c.Bool("json") {
+		return printJSON(e.stdout, []api.Point{described})
+	}
+	return showPoint(e.stdout, described)
 }
 
 func blobOffline(e *env, c *cli.Context, s *offline.Store) error {
@@ -115,7 +154,7 @@ func exportOffline(ctx context.Context, e *env, c *cli.Context, s *offline.Store
 		return usagef("--format: %v", err)
 	}
 	o := offline.ExportOptions{
-		Disk: c.String("disk"), Format: format, Force: c.Bool("force"), IgnoreDamage: c.Bool("ignore-damage"), NoVerify: c.Bool("no-verify"),
+		Disk: c.String("disk"), File: c.String("file"), Format: format, Force: c.Bool("force"), IgnoreDamage: c.Bool("ignore-damage"), NoVerify: c.Bool("no-verify"),
 	}
 	report := e.stdout
 	if o.Path = c.Args().Get(1); o.Path == "-" {
@@ -132,6 +171,10 @@ func exportOffline(ctx context.Context, e *env, c *cli.Context, s *offline.Store
 		}()
 	}
 	r, err := s.Export(ctx, c.Args().First(), o)
+	var damage *offline.DamageError
+	if errors.As(err, &damage) {
+		return fmt.Errorf("%w; --ignore-damage exports the rest, with zeros in its place", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -151,7 +194,11 @@ func showExported(w io.Writer, r offline.Report) error {
 	if r.Verified {
 		verified = "yes, root " + r.Root[:min(16, len(r.Root))]
 	}
-	if err := fields(w, "point", r.Point, "disk", r.VM+"/"+r.Disk, "size", units.Human(r.Size), "data", units.Human(r.Data), "verified", verified); err != nil {
+	kind, name := "disk", r.VM+"/"+r.Disk
+	if r.File != "" {
+		kind, name = "file", r.VM+":/"+printable(r.File)
+	}
+	if err := fields(w, "point", r.Point, kind, name, "size", units.Human(r.Size), "data", units.Human(r.Data), "verified", verified); err != nil {
 		return err
 	}
 	for _, d := range r.Damage {

@@ -13,7 +13,7 @@ import (
 	"github.com/strongroom-backup/strongroom/internal/qcow2"
 )
 
-// chunkBytes is what of the disk chunk index covers.
+// chunkBytes is what of the disk or file chunk index covers.
 func (x *export) chunkBytes(index int) int64 {
 	return min(dedup.ChunkSize, x.image.Size-int64(index)*dedup.ChunkSize)
 }
@@ -22,8 +22,8 @@ func (x *export) chunkBytes(index int) int64 {
 func (x *export) chunk(index int) (*catalog.Chunk, error) {
 	c, err := x.s.cat.Chunk(x.chunks[index])
 	if err == nil && int64(c.Length) != x.chunkBytes(index) {
-		err = fmt.Errorf("chunk %d of disk %s at point %s covers %d bytes, want %d: the metadata log does not fit together: %w",
-			index, x.image.Disk, x.point.ID, c.Length, x.chunkBytes(index), catalog.ErrCorrupt)
+		err = fmt.Errorf("chunk %d of %s at point %s covers %d bytes, want %d: the metadata log does not fit together: %w",
+			index, partName(x.image.Disk), x.point.ID, c.Length, x.chunkBytes(index), catalog.ErrCorrupt)
 	}
 	return c, err
 }
@@ -133,8 +133,8 @@ func (x *export) eachPiece(yield func(*piece) error) error {
 	if x.o.NoVerify || x.s.blocks.RootHash(x.image.Size, hashes) == x.image.Root {
 		return nil
 	}
-	return fmt.Errorf("disk %s of VM %s at point %s: its chunks do not have the image's root hash: the metadata log does not fit together: %w",
-		x.image.Disk, x.point.VM, x.point.ID, catalog.ErrCorrupt)
+	return fmt.Errorf("%s of VM %s at point %s: its chunks do not have the image's root hash: the metadata log does not fit together: %w",
+		partName(x.image.Disk), x.point.VM, x.point.ID, catalog.ErrCorrupt)
 }
 
 // isWhole reports whether the blocks at addrs make the chunk. Where their hashes
@@ -203,7 +203,7 @@ func (x *export) write(t target, p *piece) error {
 		return err
 	}
 	if err := t.write(p.data[:p.bytes], p.off); err != nil {
-		return fmt.Errorf("write disk %s: %w", x.image.Disk, err)
+		return fmt.Errorf("write %s: %w", partName(x.image.Disk), err)
 	}
 	if x.o.Progress != nil {
 		x.o.Progress(p.bytes)

@@ -4,12 +4,13 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
 )
 
-// Damage is a part of a disk that cannot be given back.
+// Damage is a part of a disk or file that cannot be given back.
 type Damage struct {
-	Offset int64      `json:"offset"` // on the disk, bytes
+	Offset int64      `json:"offset"` // on the disk or in the file, bytes
 	Length int64      `json:"length"`
 	Block  dedup.Addr `json:"-"` // where it should be; 0 for a chunk
 	Reason string     `json:"reason"`
@@ -36,11 +37,13 @@ func (d *damages) add(more ...Damage) {
 	}
 }
 
-// DamageError says that a disk cannot be given back whole. It matches
+// DamageError says that a disk or file cannot be given back whole. It matches
 // dedup.ErrDamaged.
 type DamageError struct {
-	VM, Disk, Point string
-	Damage          []Damage // the first parts found; there may be more
+	VM, Point string
+	Disk      string   // the disk, "" if it is a file
+	File      string   // the file
+	Damage    []Damage // the first parts found; there may be more
 }
 
 func (e *DamageError) Error() string {
@@ -48,7 +51,11 @@ func (e *DamageError) Error() string {
 	for _, d := range e.Damage {
 		parts = append(parts, d.String())
 	}
-	return fmt.Sprintf("disk %s of VM %s at point %s is damaged: %s", e.Disk, e.VM, e.Point, strings.Join(parts, "; "))
+	name := partName(e.Disk)
+	if e.File != "" {
+		name = partName(catalog.FileKey(e.File))
+	}
+	return fmt.Sprintf("%s of VM %s at point %s is damaged: %s", name, e.VM, e.Point, strings.Join(parts, "; "))
 }
 
 // Is makes errors.Is(err, dedup.ErrDamaged) true.

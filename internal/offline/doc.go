@@ -1,8 +1,8 @@
-// Package offline gives disks back from a data directory without a server, and
-// without writing a byte to it: from a read-only mount, from a copy of the
+// Package offline gives disks and files back from a data directory without a
+// server, and without writing a byte to it: from a read-only mount, from a copy of the
 // packs on another disk, when both databases are gone.
 //
-// What a point's disk is made of is read from the metadata log; the log's files
+// What a point's disk or file is made of is read from the metadata log; the log's files
 // and the packs are all it takes, with the store's key in strongroom.json. The
 // code that reads the log is the server's own (package catalog), which wants to
 // write: it works on an overlay whose changes stay in memory, or in a directory

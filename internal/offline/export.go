@@ -12,15 +12,16 @@ import (
 	"github.com/strongroom-backup/strongroom/internal/restore"
 )
 
-// ExportOptions say where a disk goes. Path or To is needed.
+// ExportOptions say what goes where. Path or To is needed.
 type ExportOptions struct {
 	Disk   string         // needed when neither the reference nor the point leaves only one
-	Format restore.Format // "" is raw
+	File   string         // a file's name: it is exported in place of a disk, byte for byte
+	Format restore.Format // "" is raw, as files always are
 
 	Path  string // of a file that appears when it is whole and synced
 	Force bool   // replace one that is not empty
 
-	To io.Writer // else: a pipe, which gets the whole image, zeros included
+	To io.Writer // else: a pipe, which gets the whole disk or file, zeros included
 
 	// IgnoreDamage writes zeros in place of what is damaged, and goes on.
 	IgnoreDamage bool
@@ -38,10 +39,11 @@ type ExportOptions struct {
 type Report struct {
 	Point    string `json:"point"`
 	VM       string `json:"vm"`
-	Disk     string `json:"disk"`
-	Size     int64  `json:"size"`       // of the disk, bytes
-	Data     int64  `json:"data_bytes"` // of the disk's content that is not known to be zeros
-	Root     string `json:"root"`       // hash of the image, hex
+	Disk     string `json:"disk,omitempty"` // "" when it is a file
+	File     string `json:"file,omitempty"`
+	Size     int64  `json:"size"`       // of the disk or file, bytes
+	Data     int64  `json:"data_bytes"` // of its content that is not known to be zeros
+	Root     string `json:"root"`       // hash of the content, hex
 	Verified bool   `json:"verified"`   // the content has this hash
 
 	// What zeros were written for. Damage lists the first thousand parts.
@@ -50,7 +52,7 @@ type Report struct {
 	Damage       []Damage `json:"damage,omitempty"`
 }
 
-// Export writes the disk a reference names. When it fails, Path is as it was.
+// Export writes the disk a reference names, or a file of that point. When it fails, Path is as it was.
 // Damage is a *DamageError, unless IgnoreDamage puts it into the Report.
 func (s *Store) Export(ctx context.Context, ref string, o ExportOptions) (Report, error) {
 	p, disk, err := s.Find(ref)
@@ -60,7 +62,10 @@ func (s *Store) Export(ctx context.Context, ref string, o ExportOptions) (Report
 	if disk != "" && o.Disk != "" && disk != o.Disk {
 		return Report{}, fmt.Errorf("disk %s is not the disk %s of the reference %s", o.Disk, disk, ref)
 	}
-	im, err := choose(&p, cmp.Or(disk, o.Disk))
+	if o.File != "" && (disk+o.Disk != "" || o.Format == restore.QCOW2) {
+		return Report{}, fmt.Errorf("file %q is exported as it came: it goes with no disk and no format", o.File)
+	}
+	im, err := choose(&p, cmp.Or(disk, o.Disk), o.File)
 	if err != nil {
 		return Report{}, err
 	}
@@ -69,7 +74,8 @@ func (s *Store) Export(ctx context.Context, ref string, o ExportOptions) (Report
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	r := Report{Point: p.ID, VM: p.VM, Disk: im.Disk, Size: im.Size, Data: x.data, Root: hex.EncodeToString(im.Root[:]),
+	disk, file := x.names()
+	r := Report{Point: p.ID, VM: p.VM, Disk: disk, File: file, Size: im.Size, Data: x.data, Root: hex.EncodeToString(im.Root[:]),
 		Verified: err == nil && !o.NoVerify && x.found.count == 0, DamagedParts: x.found.count, DamagedBytes: x.found.bytes, Damage: x.found.list}
 	return r, err
 }
@@ -79,7 +85,7 @@ type export struct {
 	s      *Store
 	o      ExportOptions
 	point  *catalog.Point
-	image  catalog.Image
+	image  catalog.Image // of a disk, or of a file by its key
 	chunks []catalog.ChunkNo
 	data   int64
 	found  damages
@@ -110,13 +116,22 @@ func (x *export) run(ctx context.Context) (err error) {
 	return errors.Join(err, t.close())
 }
 
+// names are those of what is exported; one is "".
+func (x *export) names() (disk, file string) {
+	if name, ok := catalog.IsFileKey(x.image.Disk); ok {
+		return "", name
+	}
+	return x.image.Disk, ""
+}
+
 // damaged takes note of damage, or refuses to go on.
 func (x *export) damaged(list ...Damage) error {
 	if len(list) == 0 {
 		return nil
 	}
 	if !x.o.IgnoreDamage {
-		return &DamageError{VM: x.point.VM, Disk: x.image.Disk, Point: x.point.ID, Damage: list}
+		disk, file := x.names()
+		return &DamageError{VM: x.point.VM, Disk: disk, File: file, Point: x.point.ID, Damage: list}
 	}
 	x.found.add(list...)
 	return nil

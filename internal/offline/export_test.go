@@ -301,7 +301,7 @@ func TestWrongBlocks(t *testing.T) {
 	x.point = &catalog.Point{}
 	*x.point, _, err = s.Find("web")
 	w.must(err)
-	x.image, err = choose(x.point, "vda")
+	x.image, err = choose(x.point, "vda", "")
 	w.must(err)
 	x.image.Root[3] ^= 1
 	var got bytes.Buffer

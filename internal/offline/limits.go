@@ -8,4 +8,7 @@ const (
 	// damageListed bounds the blocks a Report and a DamageError name; the rest
 	// is counted.
 	damageListed = 1000
+	// namesListed bounds the disks and files an error names: a point may have
+	// hundreds.
+	namesListed = 20
 )

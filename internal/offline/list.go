@@ -2,9 +2,6 @@ package offline
 
 import (
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/strongroom-backup/strongroom/catalog"
 )
@@ -13,7 +10,7 @@ import (
 func (s *Store) List(vm string) ([]catalog.Point, error) { return s.cat.Points(vm) }
 
 // Trash returns the points that are deleted and not yet purged, by the time
-// they will be. Export gives their disks back when it is given their ids.
+// they will be. Export gives their disks and files back when it is given their ids.
 func (s *Store) Trash() ([]catalog.Point, error) { return s.cat.TrashList() }
 
 // Blob returns the bytes of a point's blob, checked against their hash.
@@ -33,25 +30,4 @@ func (s *Store) Find(ref string) (p catalog.Point, disk string, err error) {
 		}
 	}
 	return p, r.Disk, err
-}
-
-// choose finds the image to export.
-func choose(p *catalog.Point, disk string) (catalog.Image, error) {
-	if disk == "" && len(p.Images) == 1 {
-		return p.Images[0], nil
-	}
-	var have []string
-	for _, im := range p.Images {
-		if im.Disk == disk {
-			return im, nil
-		}
-		have = append(have, im.Disk)
-	}
-	slices.Sort(have)
-	if disk == "" {
-		return catalog.Image{}, fmt.Errorf("point %s of VM %s has the disks %s: name one, as %s/DISK@%s",
-			p.ID, p.VM, strings.Join(have, ", "), p.VM, p.ID)
-	}
-	return catalog.Image{}, fmt.Errorf("disk %s of point %s of VM %s %w: it has %s",
-		disk, p.ID, p.VM, catalog.ErrNotFound, strings.Join(have, ", "))
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/strongroom-backup/strongroom/internal/restore"
 )
 
-// target is where a disk goes. write is called in order of offset.
+// target is where a disk or file goes. write is called in order of offset.
 type target interface {
 	write(p []byte, off int64) error
 	finish() error // everything was written
