@@ -524,3 +524,81 @@ func TestStoppedServer(t *testing.T) {
 	}
 	w.must(x.Close())
 }
+
+// TestDamagedFileJournals: a file whose journal is not what was written is lost,
+// and nothing else is.
+func TestDamagedFileJournals(t *testing.T) {
+	w := newWorld(t)
+	id := w.folder(StartRequest{})
+	for _, name := range []string{"flipped", "missing", "cut short", "another's", "sound"} {
+		w.must(w.putFile(id, name, 100_000, 1).Flush())
+	}
+	path := map[string]string{}
+	list, err := w.m.FileNames(id)
+	w.must(err)
+	for _, st := range list {
+		path[st.Name] = w.m.fileJournalPath(id, st.ID)
+	}
+	w.stop()
+	change := func(name string, f func(b []byte) []byte) { w.spoil(path[name], f) }
+	change("flipped", func(b []byte) []byte { b[journalHeaderSize+40] ^= 1; return b })
+	change("cut short", func(b []byte) []byte { return b[:len(b)-markBytes] })
+	var sound []byte
+	change("sound", func(b []byte) []byte { sound = bytes.Clone(b); return b })
+	change("another's", func([]byte) []byte { return sound })
+	w.must(w.fs.Remove(path["missing"]))
+	w.start()
+	list, err = w.m.FileNames(id)
+	w.must(err)
+	for _, st := range list {
+		if (st.Lost == "") != (st.Name == "sound") {
+			t.Errorf("file %q: %q", st.Name, st.Lost)
+		}
+		if st.Lost != "" {
+			w.must(w.m.RemoveFile(id, st.Name))
+		}
+	}
+	if r := w.commit(id); len(r.Files) != 1 {
+		t.Fatalf("%+v", r)
+	}
+}
+
+func TestSessionFileOfFiles(t *testing.T) {
+	const id = "01hzx3k9q2m8v7wt"
+	good := func() *sessionFile {
+		return &sessionFile{ID: id, VM: "a", State: Open, KeepsFiles: true, NextFile: 9,
+			Disks: []diskFile{{Disk: "vda", Size: 1, Mode: "full", Imported: true, Source: 3}},
+			Files: []fileEntry{{ID: 3, Names: []string{"a", "b/c"}, Mode: 0o600}, {ID: 8, Names: []string{"d"}}}}
+	}
+	for what, spoil := range map[string]func(f *sessionFile){
+		"":                   func(*sessionFile) {},
+		"no disks":           func(f *sessionFile) { f.Disks, f.Files, f.KeepsFiles = nil, nil, false },
+		"not for files":      func(f *sessionFile) { f.KeepsFiles = false },
+		"an id twice":        func(f *sessionFile) { f.Files[1].ID = 3 },
+		"an id to come":      func(f *sessionFile) { f.NextFile = 8 },
+		"no name":            func(f *sessionFile) { f.Files[0].Names = nil },
+		"a name twice":       func(f *sessionFile) { f.Files[1].Names[0] = "a" },
+		"a bad name":         func(f *sessionFile) { f.Files[1].Names[0] = "../a" },
+		"a mode":             func(f *sessionFile) { f.Files[0].Mode = 1 << 20 },
+		"a token":            func(f *sessionFile) { f.Disks[0].Token = "t" },
+		"no token":           func(f *sessionFile) { f.Disks[0].Imported = false },
+		"too many names":     func(f *sessionFile) { f.Files[0].Names = manyNames(maxFiles) },
+		"as many as may be ": func(f *sessionFile) { f.Files[0].Names = manyNames(maxFiles - 1) },
+	} {
+		f := good()
+		spoil(f)
+		data, err := encodeSessionFile(f)
+		w := &world{t: t}
+		w.must(err)
+		if _, err := decodeSessionFile(id, data); (err == nil) != (what == "" || strings.HasSuffix(what, " ")) {
+			t.Errorf("%q: %v", what, err)
+		}
+	}
+}
+
+func manyNames(n int) (names []string) {
+	for i := range n {
+		names = append(names, strings.Repeat("n", 1+i%200)+string(rune('A'+i/200)))
+	}
+	return names
+}
