@@ -48,6 +48,7 @@ type export struct{ *volume.Disk }
 func (export) Stat() (a sftp.Attr, err error) { return a, nil }
 func (export) SetAttr(sftp.Changes) error     { return nil }
 func (export) Sync() error                    { return nil }
+func (export) Abandon() error                 { return nil }
 
 const benchSize = 512 << 20
 
@@ -98,6 +99,7 @@ func BenchmarkGather(b *testing.B) {
 
 type nowhere struct{ fake }
 
+func (*nowhere) SetState(volume.FileState) error        { return nil }
 func (*nowhere) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 
 // What a restore reads, in 64 KiB requests, one after the other: of a file as it

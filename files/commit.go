@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/strongroom-backup/strongroom/volume"
 )
@@ -18,6 +19,8 @@ type CommitOptions struct {
 	// Progress is called as images are made, with bytes of disks; nil: nobody
 	// listens. It must return soon and may be called from several goroutines.
 	Progress func(done, total int64)
+
+	atOnce bool // do not wait for files to be closed: nobody could
 }
 
 // Commit makes a recovery point of a session: its files, and the disk images
@@ -51,7 +54,7 @@ func (s *Service) Commit(ctx context.Context, session string, o CommitOptions) (
 // commit runs with the folder's verb held.
 func (s *Service) commit(ctx context.Context, f *folder, st *volume.Status, o CommitOptions) (volume.Receipt, error) {
 	im := &importer{s: s, vm: f.vm, session: f.session, defaults: st.Import, progress: o.Progress}
-	if err := s.prepare(ctx, f, im); err != nil {
+	if err := s.prepare(ctx, f, im, o.atOnce); err != nil {
 		return volume.Receipt{}, s.thaw(f, im.added, fmt.Errorf("commit backup %s of VM %s: %w", f.session, f.vm, err))
 	}
 	r, err := s.o.Volumes.Commit(f.session)
@@ -63,9 +66,20 @@ func (s *Service) commit(ctx context.Context, f *folder, st *volume.Status, o Co
 }
 
 // prepare makes the session what is to be committed.
-func (s *Service) prepare(ctx context.Context, f *folder, im *importer) error {
-	names, err := f.freeze(fmt.Errorf("%w: the backup of VM %s is being committed", fs.ErrPermission, f.vm))
+func (s *Service) prepare(ctx context.Context, f *folder, im *importer, atOnce bool) error {
+	grace := closeGrace
+	if atOnce {
+		grace = 0
+	}
+	why := fmt.Errorf("%w: the backup of VM %s is being committed", fs.ErrPermission, f.vm)
+	if err := f.quiet(ctx, grace, why); err != nil {
+		return err
+	}
+	names, err := f.freeze(why)
 	if err != nil {
+		return err
+	}
+	if err := finished(names); err != nil {
 		return err
 	}
 	list, err := findSources(names, im.defaults.Mode)
@@ -78,6 +92,60 @@ func (s *Service) prepare(ctx context.Context, f *folder, im *importer) error {
 	}
 	return s.dropHidden(f, names)
 }
+
+// quiet freezes the folder when nobody has a file open for writing. It waits so
+// long for that: sshfs closes a file after the program's close has returned.
+func (f *folder) quiet(ctx context.Context, grace time.Duration, why error) error {
+	late := time.NewTimer(grace)
+	defer late.Stop()
+	for {
+		f.mu.Lock()
+		name, conn := f.beingWritten()
+		if name == "" {
+			f.frozen.Store(&why)
+		}
+		f.mu.Unlock()
+		if name == "" {
+			return nil
+		}
+		select {
+		case <-f.closed:
+		case <-late.C:
+			return fmt.Errorf("%w: file %s is still open for writing, on connection %s; close it (QEMU: blockdev-del), and commit again",
+				volume.ErrUnfinished, name, conn)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// beingWritten names a file that somebody has open for writing, and his
+// connection. The caller holds mu.
+func (f *folder) beingWritten() (name, conn string) {
+	for name, n := range f.names {
+		if n.writers > 0 && !isHidden(name) {
+			return name, n.writer
+		}
+	}
+	return "", ""
+}
+
+// finished refuses files that may lack what was to be written to them.
+func finished(names map[string]*node) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if isHidden(name) {
+			continue
+		}
+		if err := names[name].unfinished(); err != nil {
+			errs = append(errs, fmt.Errorf("%w: file %s: %w", volume.ErrUnfinished, name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// isHidden tells what sshfs calls a file that was removed while open.
+func isHidden(name string) bool { return strings.HasPrefix(base(name), hiddenPrefix) }
 
 // freeze lets nothing change the folder any more, and returns its files once all
 // that was written to them is with the volume.
@@ -122,7 +190,7 @@ func (s *Service) thaw(f *folder, added []string, cause error) error {
 // dropHidden removes what sshfs keeps of files that were removed while open.
 func (s *Service) dropHidden(f *folder, names map[string]*node) error {
 	for name := range names {
-		if !strings.HasPrefix(base(name), hiddenPrefix) {
+		if !isHidden(name) {
 			continue
 		}
 		if err := s.o.Volumes.RemoveFile(f.session, name); err != nil {
@@ -141,7 +209,8 @@ func (s *Service) dropHidden(f *folder, names map[string]*node) error {
 // commitRenamed commits a user's session when the rename of X.part to X says
 // that a disk's image is complete. When it cannot be, X.part has its name back.
 func (s *Service) commitRenamed(user string, f *folder, from, to, conn string) error {
-	r, err := s.Commit(s.ctx, f.session, CommitOptions{})
+	// The connection waits for the rename, and could close nothing meanwhile.
+	r, err := s.Commit(s.ctx, f.session, CommitOptions{atOnce: true})
 	if err != nil {
 		if e := s.o.Events.CommitFailed; e != nil {
 			e(f.session, f.vm, user, err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/strongroom-backup/strongroom/dedup"
 	"github.com/strongroom-backup/strongroom/internal/crashfs"
+	"github.com/strongroom-backup/strongroom/sftp"
 	"github.com/strongroom-backup/strongroom/volume"
 )
 
@@ -107,8 +109,7 @@ func TestRestoreConcurrently(t *testing.T) {
 	}
 }
 
-// A restart of the host takes what was not synced: the file says so, and can
-// only be removed.
+// A restart of the host takes what was not synced: such a file is not committed.
 func TestLostFile(t *testing.T) {
 	crash := crashfs.New()
 	w := &world{t: t, fs: crash, dir: "data", boot: "boot-1", clock: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
@@ -130,17 +131,21 @@ func TestLostFile(t *testing.T) {
 	if got := w.get(tree, "/kept"); string(got) != "kept" {
 		t.Errorf("%q", got)
 	}
-	f = w.open(tree, "/lost", readOnly)
-	if _, err := f.ReadAt(make([]byte, 4), 0); err == nil {
-		t.Error("the lost file can be read")
+	refused := func() {
+		t.Helper()
+		if _, err := w.s.Commit(t.Context(), session, CommitOptions{}); !errors.Is(err, volume.ErrUnfinished) || !strings.Contains(err.Error(), "lost") {
+			t.Errorf("commit: %v", err)
+		}
 	}
+	if a, err := tree.Stat("/lost"); err != nil || a.Size != 0 {
+		t.Errorf("%+v, %v", a, err)
+	}
+	refused()
+	f = w.open(tree, "/lost", sftp.OpenFlags{Write: true})
+	f.WriteAt([]byte("the rest"), 190_000)
 	f.Close()
-	if _, err := w.s.Commit(t.Context(), session, CommitOptions{}); err == nil {
-		t.Error("it was committed")
-	}
-	if err := tree.Remove("/lost"); err != nil {
-		t.Fatal(err)
-	}
+	refused() // what lies before it is not there
+	w.send(tree, "/lost", []byte("again"))
 	w.commit(session)
 }
 

@@ -27,6 +27,8 @@ type folder struct {
 	frozen atomic.Pointer[error] // why nothing may change: a commit
 	ended  atomic.Pointer[error] // why the session is over
 
+	closed chan struct{} // has something when a writer has gone
+
 	mu      sync.Mutex
 	session string // "" until the first file
 	names   map[string]*node
@@ -37,7 +39,7 @@ type folder struct {
 
 func newFolder(s *Service, vm, user string, acct *account) *folder {
 	return &folder{s: s, vm: vm, user: user, acct: acct, names: map[string]*node{}, dirs: map[string]time.Time{},
-		all: map[*node]struct{}{}, made: s.now()}
+		all: map[*node]struct{}{}, made: s.now(), closed: make(chan struct{}, 1)}
 }
 
 // load takes over the files a session has.
@@ -74,7 +76,11 @@ func (f *folder) openNode(st *volume.FileStatus) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.adopt(x, st), nil
+	n := f.adopt(x, st)
+	if n.w.told, n.w.gone = st.Unfinished != "", st.Resumable; !st.Resumable {
+		n.w.broken = st.Unfinished
+	}
+	return n, nil
 }
 
 // adopt makes the node of an open file.
@@ -215,8 +221,9 @@ func (f *folder) hold(n *node, name, conn string, write bool) error {
 	return nil
 }
 
-// release is the end of a handle: it returns what became of its writes.
-func (f *folder) release(n *node, write bool) error {
+// release is the end of a handle: it returns what became of its writes. closed
+// says that the client has closed it.
+func (f *folder) release(n *node, write, closed bool) error {
 	err := n.settled()
 	if !write {
 		err = nil
@@ -227,6 +234,11 @@ func (f *folder) release(n *node, write bool) error {
 	if write {
 		if n.writers--; n.writers == 0 {
 			n.writer = ""
+		}
+		err = errors.Join(err, n.left(closed, n.writers == 0))
+		select {
+		case f.closed <- struct{}{}:
+		default:
 		}
 	}
 	return errors.Join(err, f.dropUnused(n))

@@ -61,9 +61,14 @@ func (h *handle) SetAttr(c sftp.Changes) error {
 
 func (h *handle) Sync() error { return h.n.sync() }
 
-func (h *handle) Close() (err error) {
+func (h *handle) Close() error { return h.end(true) }
+
+// Abandon leaves a file that was being written unfinished.
+func (h *handle) Abandon() error { return h.end(false) }
+
+func (h *handle) end(closed bool) (err error) {
 	h.once.Do(func() {
-		err = h.n.home.release(h.n, h.flags.Write)
+		err = h.n.home.release(h.n, h.flags.Write, closed)
 		h.n.s.stats.Handles.Add(-1)
 	})
 	return err

@@ -44,6 +44,10 @@ const (
 	idleFlush = 100 * time.Millisecond
 	agedFlush = time.Second
 
+	// closeGrace is how long a commit waits for files to be closed: a CLOSE that is
+	// under way comes in much less.
+	closeGrace = 5 * time.Second
+
 	// importPiece is how much decoded data an import writes at once.
 	importPiece = 1 << 20
 

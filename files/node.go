@@ -18,6 +18,7 @@ type content interface {
 	io.WriterAt
 	Truncate(size int64) error
 	SetAttributes(modified time.Time, mode uint32) error
+	SetState(volume.FileState) error
 	Flush() error
 	Close() error
 }
@@ -44,6 +45,7 @@ type node struct {
 	open  []*piece // being gathered, by op
 	timer *time.Timer
 	armed bool
+	w     writing // by op
 
 	mu       sync.Mutex // what follows; a leaf
 	landed   sync.Cond  // a piece has been stored
@@ -81,6 +83,9 @@ func (n *node) write(p []byte, off int64, atEnd bool) (int, error) {
 		return 0, err
 	}
 	off, err := n.admit(len(p), off, atEnd)
+	if err == nil {
+		err = n.tell()
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -300,6 +305,7 @@ func (n *node) truncate(size int64) error {
 	if err := n.settle(); err != nil && (size > 0 || n.home.over() != nil) {
 		return err
 	}
+	n.w.synced = false
 	if err := n.f.Truncate(size); err != nil {
 		return err
 	}
@@ -308,6 +314,7 @@ func (n *node) truncate(size int64) error {
 	n.size, n.modified = size, n.s.now()
 	if size == 0 {
 		n.written, n.err = 0, nil
+		n.w.broken = ""
 	}
 	// Growing by zeros takes nothing yet; a quota already passed is refused at the next write.
 	use := min(n.size, n.written)
@@ -347,7 +354,11 @@ func (n *node) finish() error {
 
 // sync returns once everything written survives a power cut.
 func (n *node) sync() error {
-	if err := n.finish(); err != nil {
+	n.op.Lock()
+	err := n.settle()
+	n.w.synced = err == nil
+	n.op.Unlock()
+	if err != nil {
 		return err
 	}
 	return n.f.Flush()

@@ -61,6 +61,7 @@ func (f *fake) Truncate(size int64) error {
 	return nil
 }
 func (f *fake) SetAttributes(time.Time, uint32) error { return nil }
+func (f *fake) SetState(volume.FileState) error       { return nil }
 func (f *fake) Flush() error                          { return nil }
 func (f *fake) Close() error                          { return nil }
 

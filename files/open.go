@@ -15,10 +15,14 @@ func (f *folder) open(name string, flags sftp.OpenFlags, mode fs.FileMode, conn 
 	if err != nil {
 		return nil, err
 	}
-	if flags.Truncate && !made {
-		if err := n.truncate(0); err != nil {
-			return nil, errors.Join(err, f.release(n, flags.Write))
-		}
+	if flags.Write && (flags.Truncate || made) {
+		err = n.begin()
+	}
+	if err == nil && flags.Truncate && !made {
+		err = n.truncate(0)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.release(n, flags.Write, true))
 	}
 	f.s.stats.Handles.Add(1)
 	return &handle{n: n, name: name, conn: conn, flags: flags, fixed: fixed}, nil

@@ -375,3 +375,5 @@ func (f *reader) Close() error {
 	}
 	return nil
 }
+
+func (f *reader) Abandon() error { return f.Close() }

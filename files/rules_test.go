@@ -82,6 +82,10 @@ func TestRelease(t *testing.T) {
 	session, tree = w.job("vm")
 	f = w.open(tree, "/x", create)
 	f.WriteAt(make([]byte, 100), 0)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f = w.open(tree, "/x", readOnly)
 	w.commit(session)
 	if err := f.Close(); err != nil {
 		t.Errorf("close of what was committed: %v", err)

@@ -2,7 +2,7 @@ package integration
 
 import (
 	"bytes"
-	enc "encoding/binary"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -22,52 +22,69 @@ import (
 	"github.com/strongroom-backup/strongroom/internal/testdisk"
 )
 
-// TestCommitWhileWriting commits while a client goes on writing: the point has
-// everything that was synced before, nothing is torn, and the client is told.
+// TestCommitWhileWriting: a file that somebody writes is not committed, and he is
+// not disturbed; one whose connection broke is not either. Closed, they are.
 func TestCommitWhileWriting(t *testing.T) {
 	t.Parallel()
 	s := newFileScene(t)
-	const record = 4096
-	for round := range 4 {
-		vm := fmt.Sprint("vm", round)
-		d := s.drop(vm)
-		f, err := os.Create(filepath.Join(d.mount(), "records.bin"))
-		s.must(err)
-		var synced atomic.Int64
-		var g errgroup.Group
-		g.Go(func() error {
-			for i := int64(0); i < 1<<20; i++ {
-				if _, err := f.WriteAt(bytes.Repeat(enc.BigEndian.AppendUint64(nil, uint64(i)), record/8), i*record); err != nil {
-					return nil // it was told
-				}
-				if i%50 != 0 {
-					continue
-				}
-				if f.Sync() != nil {
-					return nil
-				}
-				synced.Store(i + 1)
-			}
-			return errors.New("a session that was committed took writes for ever")
-		})
-		for synced.Load() < int64(200*round+1) {
-			time.Sleep(time.Millisecond)
-		}
-		before := synced.Load()
-		r := d.commit()
-		s.must(g.Wait())
-		f.Close()
-		got, err := os.ReadFile(filepath.Join(s.restores(vm), r.Point, "files", "records.bin"))
-		s.must(err)
-		if int64(len(got)) < before*record {
-			t.Errorf("the point has %d bytes, %d were synced", len(got), before*record)
-		}
-		for i := 0; i < len(got); i += 8 {
-			if n := enc.BigEndian.Uint64(got[i:]); n != uint64(i/record) {
-				t.Fatalf("byte %d of %d is of record %d", i, len(got), n)
-			}
+	d := s.drop("vm")
+	ctx, cut := context.WithCancel(s.ctx)
+	m, err := d.client.Mount(ctx, s.path("cut"), sshfs.Recommended...)
+	s.must(err)
+	want := noise(3, 6<<20)
+	f, err := os.Create(filepath.Join(m.Dir, "vda.raw"))
+	s.must(err)
+	refused := func(why string) {
+		t.Helper()
+		r, err := s.srv.Commit(s.ctx, d.Session)
+		if err == nil || !strings.Contains(err.Error(), "vda.raw") || !strings.Contains(err.Error(), why) {
+			t.Fatalf("commit: %+v, %v; want %q", r, err, why)
 		}
 	}
+	_, err = f.Write(want[:2<<20])
+	s.must(err)
+	refused("still open for writing")
+	_, err = f.Write(want[2<<20 : 4<<20])
+	s.must(err)
+	s.must(f.Sync())
+	cut() // as a hypervisor goes
+	f.Close()
+	s.must(m.Unmount())
+	refused("ended before the file was closed")
+	f, err = os.OpenFile(filepath.Join(d.mount(), "vda.raw"), os.O_WRONLY|os.O_APPEND, 0)
+	s.must(err)
+	_, err = f.Write(want[4<<20:])
+	s.must(err, f.Close())
+	r := d.commit("vda")
+	s.sameFile(filepath.Join(s.restores("vm"), r.Point, "vda.raw"), want)
+}
+
+// TestClosedThenKilled kills the server right after programs have closed what
+// they wrote, without an fsync: whatever is missing then is not committed.
+func TestClosedThenKilled(t *testing.T) {
+	t.Parallel()
+	s := newFileScene(t)
+	want := noise(4, 5<<20)
+	whole := 0
+	for i := range 6 {
+		d := s.drop(fmt.Sprint("vm", i))
+		s.must(os.WriteFile(filepath.Join(d.mount(), "vda.raw"), want, 0o600))
+		if i%2 == 1 { // the CLOSE comes a moment after close has returned
+			time.Sleep(200 * time.Millisecond)
+		}
+		s.srv.Kill()
+		s.must(s.srv.Start(s.ctx))
+		r, err := s.srv.Commit(s.ctx, d.Session)
+		if err != nil {
+			if !strings.Contains(err.Error(), "vda.raw") || !strings.Contains(err.Error(), "send it again") && !strings.Contains(err.Error(), "0 bytes") {
+				t.Errorf("commit: %v", err)
+			}
+			continue
+		}
+		whole++
+		s.sameFile(filepath.Join(s.restores(fmt.Sprint("vm", i)), r.Point, "vda.raw"), want)
+	}
+	t.Logf("%d of 6 uploads were whole", whole)
 }
 
 // TestFilePointsLive takes points that came as files through what happens to

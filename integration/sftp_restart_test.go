@@ -56,7 +56,14 @@ func TestFileFsyncThenKill(t *testing.T) {
 		want = append(want, closed, synced)
 		s.must(s.srv.Start(s.ctx))
 	}
-	check(d.mount())
+	last := d.mount()
+	check(last)
+	if _, err := s.srv.Commit(s.ctx, d.Session); err == nil || !strings.Contains(err.Error(), name(1)) {
+		t.Fatalf("files that were open at a kill: %v", err)
+	}
+	for i, data := range want {
+		s.put(filepath.Join(last, name(i)), data)
+	}
 	r := d.commit()
 	dir := s.restores("vm")
 	check(filepath.Join(dir, r.Point, "files"))
@@ -124,9 +131,17 @@ func TestFileLoginDiesWithItsSession(t *testing.T) {
 		s.must(err)
 		_, err = f.Write([]byte("before the end"))
 		s.must(err, f.Sync())
+		if how == "commit" { // which waits for it
+			s.must(f.Close())
+			f, err = os.Open(f.Name())
+			s.must(err)
+		}
 		end(d)
 		if _, err := f.Write([]byte("after it")); err == nil && f.Sync() == nil {
 			t.Errorf("%s: a file was written after it", how)
+		}
+		if n, err := f.ReadAt(make([]byte, 6), 0); err == nil {
+			t.Errorf("%s: %d bytes were read after it", how, n)
 		}
 		f.Close()
 		select {
@@ -160,6 +175,7 @@ func TestFileCommitOverKill(t *testing.T) {
 		note := noise(uint64(round), 5000)
 		s.putSynced(filepath.Join(dir, "note.bin"), note)
 		s.tool("sync", filepath.Join(dir, "vda.raw"))
+		s.closed()
 		done := make(chan struct{})
 		go func() {
 			defer close(done)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/strongroom-backup/strongroom/integration/rig"
 	"github.com/strongroom-backup/strongroom/internal/sshfs"
@@ -135,6 +136,23 @@ func (s *scene) putSynced(path string, data []byte) {
 	s.must(err)
 	_, err = f.Write(data)
 	s.must(err, f.Sync(), f.Close())
+}
+
+// closed waits until the server has closed what programs have.
+func (s *scene) closed() {
+	s.Helper()
+	for {
+		var list []api.SFTPConnection
+		s.must(s.srv.JSON(s.ctx, &list, "sftp", "connections"))
+		open := 0
+		for _, c := range list {
+			open += c.Handles
+		}
+		if open == 0 {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // absent checks that a name is not there.

@@ -32,6 +32,7 @@ var refusals = []struct {
 	{catalog.ErrLocked, http.StatusConflict, ""},
 	{volume.ErrInUse, http.StatusConflict, "see: strongroom backup status"},
 	{volume.ErrMismatch, http.StatusConflict, "start with mode full, or with the parent the server has"},
+	{volume.ErrUnfinished, http.StatusConflict, "the backup is still open: put its files right, and commit again"},
 	{volume.ErrDead, http.StatusGone, "abort it, and back up again"},
 	{volume.ErrClosed, http.StatusGone, "see: strongroom backup status SESSION"},
 	{volume.ErrLimit, http.StatusTooManyRequests, "commit or abort open backups first"},

@@ -27,6 +27,7 @@ func (void) Stat() (sftp.Attr, error)               { return sftp.Attr{ModTime: 
 func (void) SetAttr(sftp.Changes) error             { return nil }
 func (void) Sync() error                            { return nil }
 func (void) Close() error                           { return nil }
+func (void) Abandon() error                         { return nil }
 
 // inFlight is how many requests the benchmarks keep under way, as sshfs does.
 const inFlight = 64

@@ -95,7 +95,7 @@ func (s *session) closeAll() error {
 		if h.file == nil {
 			continue
 		}
-		if err := h.file.Close(); err != nil && !clientsFault(err) {
+		if err := h.file.Abandon(); err != nil && !clientsFault(err) {
 			s.c.srv.events.requestError(RequestEvent{Peer: s.c.peer, Request: kindNames[kindClose], Name: h.name, Err: err})
 		}
 	}

@@ -54,7 +54,11 @@ type File interface {
 	SetAttr(Changes) error
 	// Sync returns when the file, its name included, survives a power cut.
 	Sync() error
+	// Close is the client's. Its error goes to him.
 	Close() error
+	// Abandon is called instead of Close when the session ended before the client
+	// closed the file: he may not have written all he wanted to.
+	Abandon() error
 }
 
 // OpenFlags say what a file is opened for. Exclusive comes only with Create.

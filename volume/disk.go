@@ -29,6 +29,7 @@ type disk struct {
 	recent   []int64           // blocks patched since settle last ran
 	total    counts
 	isClean  bool       // the last mark in the journal is recClean
+	flushed  uint64     // records replayed up to the last recClean, it included
 	synced   uint64     // records below this number are power-cut safe
 	dirty    *dirtyMark // not nil while a recDirty waits for its sync
 }

@@ -27,7 +27,7 @@
 //	              all that is known of the chunk, which left memory
 //	type 5 clean  every record before is power-cut safe, its packs too
 //	type 6 dirty  synced before the first acknowledgement after a clean
-//	type 7 file   u64 length, i64 modified in Unix nanoseconds, u32 permission bits
+//	type 7 file   u64 length, i64 modified in Unix nanoseconds, u32 permission bits and state
 //
 // Replay applies records in order and ends at the first that is not valid. If a
 // crash explains what stands there (journalend.go), its write was never
@@ -43,10 +43,12 @@
 // restarted since (BootID), a journal that ends in a clean mark lost nothing;
 // one that does not may have, and its session is dead for ever.
 //
-// For a session's files the same holds file by file: one whose journal does not
-// end in a clean mark is lost, and its session goes on without it. So what a
-// client flushed is there, though it was writing other files; and a file that may
-// have holes is never committed, but has to be removed or sent again.
+// For a session's files the same holds file by file. One whose journal does not
+// end in a clean mark is as it was at the last of them, so what a client flushed
+// is there; unless a collection has taken blocks that were overwritten since, or
+// the journal is damaged: then the file is lost. Neither is committed, nor is a
+// file whose writer has not closed it (File.SetState): it has to be sent again or
+// removed.
 //
 // A commit announces itself in session.json with the point's id before the
 // catalog writes that point, so that a restart can tell which side of the

@@ -14,6 +14,8 @@ var (
 	ErrClosed = errors.New("backup session is closed")
 	// ErrDead is a session that may have lost acknowledged writes; it can only be aborted.
 	ErrDead = errors.New("backup session is dead")
+	// ErrUnfinished is a file that may lack what was written to it.
+	ErrUnfinished = errors.New("not finished")
 	// ErrInUse is a point that open sessions or readers need.
 	ErrInUse = errors.New("in use")
 	// ErrLimit is a limit of this server that is reached for now.

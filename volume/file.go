@@ -30,7 +30,7 @@ type file struct {
 func newFile(s *session, e *fileEntry) *file {
 	spec := diskFile{Disk: fmt.Sprintf("file %q", e.Names[0]), Size: maxFileSize, Mode: catalog.Full}
 	d := &disk{s: s, spec: spec, chunks: map[uint32]*chunk{}, resident: map[uint32]*chunk{}, isClean: true,
-		file: &fileEnd{modified: e.Created, mode: e.Mode}}
+		file: &fileEnd{modified: e.Created, mode: e.Mode, cut: e.Cut}}
 	return &file{d: d, id: e.ID, names: e.Names, created: e.Created, mode: e.Mode, lost: e.Lost}
 }
 
@@ -52,6 +52,11 @@ type FileStatus struct {
 	WrittenBytes int64     `json:"written_bytes"` // data sent, and zeros sent as data
 	NewBytes     int64     `json:"new_bytes"`
 	StoredBytes  int64     `json:"stored_bytes"`
+	// Unfinished says why the file may lack what was written: it cannot be
+	// committed then. See File.SetState. Resumable: all that was acknowledged is
+	// there, so that a writer can go on.
+	Unfinished string `json:"unfinished,omitempty"`
+	Resumable  bool   `json:"resumable,omitempty"`
 	// Lost says why the file cannot be read any more; it can only be removed.
 	Lost string `json:"lost,omitempty"`
 }
@@ -60,7 +65,7 @@ type FileStatus struct {
 func (f *file) status(name string, links int) FileStatus {
 	end, c := f.d.look()
 	return FileStatus{Name: name, ID: f.id, Links: links, Size: end.length, Modified: end.modified, Mode: end.mode,
-		WrittenBytes: c.written, NewBytes: c.fresh, StoredBytes: c.stored, Lost: f.lost}
+		WrittenBytes: c.written, NewBytes: c.fresh, StoredBytes: c.stored, Unfinished: end.unfinished(), Resumable: end.state == Left && end.cut == "", Lost: f.lost}
 }
 
 // ID is the file's number, unique in its session.
@@ -190,6 +195,28 @@ func (x *File) SetAttributes(modified time.Time, mode uint32) error {
 		e.modified, e.mode = modified.UTC(), mode
 		return d.logFile(e)
 	})
+}
+
+// SetState says whether the file is all that was to be written. One that is not
+// cannot be committed, after a restart of the server either; so whoever goes
+// before he has done leaves no point with half a file. When the host restarts
+// before all was flushed, the file is as at its last flush, and not whole until
+// somebody who knows says so.
+func (x *File) SetState(state FileState) error {
+	end, _ := x.f.d.look()
+	if end.state != state {
+		if err := x.change(func(d *disk) error {
+			e := *d.file
+			e.state = state
+			return d.logFile(e)
+		}); err != nil {
+			return err
+		}
+	}
+	if state != Whole || end.cut == "" {
+		return nil
+	}
+	return x.f.d.s.heal(x.f)
 }
 
 // Extents tells which parts of [off, off+n), as far as the file goes, are zero

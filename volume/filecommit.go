@@ -11,17 +11,23 @@ import (
 )
 
 // replayFiles brings back the files of a session. One that may have lost what
-// was acknowledged is lost, and the session goes on without it: what others
-// flushed is there. It reports whether there is a new one of these.
-func (s *session) replayFiles() (lost bool) {
+// was acknowledged is as it was when it was flushed last, and one whose journal is
+// damaged is lost; neither can be committed. It reports whether there is a new one
+// of these.
+func (s *session) replayFiles() (news bool) {
 	entries := slices.Clone(s.file.Files)
 	for i := range entries {
 		e := &entries[i]
 		f := newFile(s, e)
 		s.m.files.Add(1)
 		if f.lost == "" {
-			if f.lost = f.revive(e.Records); f.lost != "" {
-				e.Lost, lost = f.lost, true
+			var cut string
+			cut, f.lost = f.revive(e.Records)
+			if cut != "" {
+				f.d.file.cut, e.Cut, news = cut, cut, true
+			}
+			if f.lost != "" {
+				e.Lost, news = f.lost, true
 			}
 		}
 		s.files[f.id] = f
@@ -30,40 +36,43 @@ func (s *session) replayFiles() (lost bool) {
 		}
 	}
 	s.file.Files = entries
-	return lost
+	return news
 }
 
-// revive replays a file's journal. It returns why the file is lost.
-func (f *file) revive(records uint64) (lost string) {
+// revive replays a file's journal. It returns why the file is not what was
+// acknowledged, or why it is lost.
+func (f *file) revive(records uint64) (cut, lost string) {
 	s := f.d.s
-	lost, err := f.d.reopen(s.m.fileJournalPath(s.file.ID, f.id), fileJournalOwner(s.file.ID, f.id), records)
+	cut, err := f.d.reopen(s.m.fileJournalPath(s.file.ID, f.id), fileJournalOwner(s.file.ID, f.id), records)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		lost = "its journal is missing"
 	case err != nil:
 		lost = err.Error()
 	}
-	if mutant.On("volume/lost-file-lives") && f.d.journal != nil {
-		lost = ""
+	if mutant.On("volume/lost-file-lives") {
+		cut = ""
 	}
 	if lost != "" {
 		s.space.Add(-f.d.file.length)
 		f.d.file.length = 0
 		_ = f.d.close()
 	}
-	return lost
+	return cut, lost
 }
 
 // complete refuses to commit what nobody can read, or nothing.
 func (s *session) complete() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for name, f := range s.names {
-		if f.lost != "" {
-			return fmt.Errorf("%w: file %q: %s; remove it or send it again", ErrDead, name, f.lost)
+	list := s.fileStatus()
+	for _, st := range list {
+		switch {
+		case st.Lost != "":
+			return fmt.Errorf("%w: file %q: %s; remove it or send it again", ErrDead, st.Name, st.Lost)
+		case st.Unfinished != "" && !mutant.On("volume/commit-unfinished"):
+			return fmt.Errorf("%w: file %q: %s; close it, send it again, or remove it", ErrUnfinished, st.Name, st.Unfinished)
 		}
 	}
-	if len(s.disks)+len(s.names) == 0 {
+	if len(s.disks)+len(list) == 0 {
 		return fmt.Errorf("%w: no file was written; abort the backup instead", ErrBadRequest)
 	}
 	return nil

@@ -44,8 +44,9 @@ type crashState struct {
 }
 
 type crashContent struct {
-	data  []byte
-	clean bool // all was flushed
+	flushed []byte
+	data    []byte
+	clean   bool // all was flushed
 }
 
 func (s crashState) clone() crashState {
@@ -111,7 +112,7 @@ func (r *crashRun) edit(n, size int, f func([]byte)) {
 	copy(b, r.now.files[n].data)
 	f(b)
 	if _, ok := r.now.files[n]; ok {
-		r.now.files[n] = crashContent{data: b}
+		r.now.files[n] = crashContent{data: b, flushed: r.now.files[n].flushed}
 	}
 }
 
@@ -119,7 +120,7 @@ func (r *crashRun) flush(n int) {
 	r.step(fmt.Sprintf("flush file %d", n), func() {
 		r.must(r.open[n].Flush())
 		if c, ok := r.now.files[n]; ok {
-			r.now.files[n] = crashContent{c.data, true}
+			r.now.files[n] = crashContent{data: c.data, flushed: c.data, clean: true}
 		}
 	})
 }
@@ -308,7 +309,7 @@ func (r *crashRun) survive(c fileCut) {
 	w.start()
 	again, err := w.m.FileNames(after.id)
 	if err != nil || !slices.EqualFunc(seen, again, func(a, b FileStatus) bool {
-		return a.ID == b.ID && a.Name == b.Name && a.Size == b.Size && a.Lost == b.Lost
+		return a.ID == b.ID && a.Name == b.Name && a.Size == b.Size && a.Unfinished == b.Unfinished
 	}) {
 		fail("opened again: %v, %+v; was %+v", err, again, seen)
 	}
@@ -331,14 +332,15 @@ func (r *crashRun) matches(w *world, old, s *crashState, power bool) string {
 			return "a file " + st.Name
 		}
 		want, was := s.files[n], old.files[n]
-		if st.Lost != "" {
-			if !power || want.clean && was.clean {
-				return fmt.Sprintf("file %s is lost: %s", st.Name, st.Lost)
-			}
-			continue
-		}
-		if power && !want.clean && !was.clean && !bytes.Equal(want.data, was.data) {
-			return "file " + st.Name + " is not lost, though it was not flushed"
+		switch {
+		case st.Lost != "":
+			return fmt.Sprintf("file %s is lost: %s", st.Name, st.Lost)
+		case st.Unfinished == "" && power && !want.clean && !was.clean && !bytes.Equal(want.data, was.data):
+			return "file " + st.Name + " counts as whole, though it was not flushed"
+		case st.Unfinished != "" && (!power || want.clean && was.clean):
+			return fmt.Sprintf("file %s is unfinished: %s", st.Name, st.Unfinished)
+		case st.Unfinished != "": // it is what was flushed
+			want.data, was.data = want.flushed, was.flushed
 		}
 		x, err := w.m.OpenFile(s.id, st.Name)
 		if err != nil {
@@ -415,25 +417,22 @@ func grow(w *world, id string, st FileStatus, fail func(string, ...any)) {
 // goOn works with what came back.
 func (r *crashRun) goOn(w *world, list []FileStatus, fail func(string, ...any)) {
 	id := r.states[len(r.states)-1].id
-	lost := slices.ContainsFunc(list, func(st FileStatus) bool { return st.Lost != "" })
-	if lost {
-		if _, err := w.m.Commit(id); !errors.Is(err, ErrDead) {
-			fail("commit with a lost file: %v", err)
+	unfinished := slices.ContainsFunc(list, func(st FileStatus) bool { return st.Unfinished != "" })
+	if unfinished {
+		if _, err := w.m.Commit(id); !errors.Is(err, ErrUnfinished) {
+			fail("commit with an unfinished file: %v", err)
 		}
 	}
-	for _, st := range list {
-		if st.Lost != "" {
-			if _, err := w.m.OpenFile(id, st.Name); !errors.Is(err, ErrDead) {
-				fail("open a lost file: %v", err)
-			}
+	for i, st := range list {
+		if st.Unfinished != "" && i%2 == 0 && st.Links == 1 {
 			if err := w.m.RemoveFile(id, st.Name); err != nil {
-				fail("remove a lost file: %v", err)
+				fail("remove an unfinished file: %v", err)
 			}
+			continue
 		}
-	}
-	for _, st := range list {
-		if st.Lost == "" {
-			grow(w, id, st, fail)
+		grow(w, id, st, fail)
+		if st.Unfinished != "" {
+			heal(w, id, st.Name, fail)
 		}
 	}
 	x, err := w.m.CreateFile(id, "new", 0o600)
@@ -448,6 +447,17 @@ func (r *crashRun) goOn(w *world, list []FileStatus, fail func(string, ...any)) 
 	}
 	if _, err := w.m.Commit(id); err != nil {
 		fail("commit: %v", err)
+	}
+}
+
+// heal says that an unfinished file is whole.
+func heal(w *world, id, name string, fail func(string, ...any)) {
+	x, err := w.m.OpenFile(id, name)
+	if err == nil {
+		err = errors.Join(x.SetState(Whole), x.Close())
+	}
+	if err != nil {
+		fail("%v", err)
 	}
 }
 

@@ -16,18 +16,37 @@ type fileEnd struct {
 	length   int64
 	modified time.Time
 	mode     uint32
-	unlogged bool // a write has changed modified, which the journal does not say yet
-	copied   int  // added disks that have taken blocks of the file: nobody may change it
+	state    FileState
+	cut      string // why it is older than what was acknowledged, which session.json keeps
+	unlogged bool   // a write has changed modified, which the journal does not say yet
+	copied   int    // added disks that have taken blocks of the file: nobody may change it
 }
 
-// recFile: u64 length, i64 modified in Unix nanoseconds, u32 mode.
-const fileRecordSize = 20
+// FileState says whether a file is all that was to be written.
+type FileState uint8
+
+const (
+	// Whole is a file that nobody has begun to write, or that he has closed.
+	Whole FileState = iota
+	// Writing is one that somebody writes. If the server dies meanwhile, what it
+	// had taken and not passed on is missing.
+	Writing
+	// Left is one whose writer went before he closed it. All he wrote is there.
+	Left
+)
+
+// recFile: u64 length, i64 modified in Unix nanoseconds, u32 mode, the state in
+// its two highest bits.
+const (
+	fileRecordSize = 20
+	stateShift     = 30
+)
 
 func (j *journal) appendFile(e *fileEnd) error {
 	j.begin(recFile)
 	j.buf = binary.LittleEndian.AppendUint64(j.buf, uint64(e.length))
 	j.buf = binary.LittleEndian.AppendUint64(j.buf, uint64(e.modified.UnixNano()))
-	j.buf = binary.LittleEndian.AppendUint32(j.buf, e.mode)
+	j.buf = binary.LittleEndian.AppendUint32(j.buf, e.mode|uint32(e.state)<<stateShift)
 	_, err := j.finish()
 	return err
 }
@@ -38,8 +57,9 @@ func decodeFile(p []byte) (e fileEnd, err error) {
 	}
 	e.length = int64(binary.LittleEndian.Uint64(p))
 	e.modified = time.Unix(0, int64(binary.LittleEndian.Uint64(p[8:]))).UTC()
-	e.mode = binary.LittleEndian.Uint32(p[16:])
-	if e.length < 0 || e.length > maxFileSize || e.mode > maxFileMode {
+	mode := binary.LittleEndian.Uint32(p[16:])
+	e.mode, e.state = mode&(1<<stateShift-1), FileState(mode>>stateShift)
+	if e.length < 0 || e.length > maxFileSize || e.mode > maxFileMode || e.state > Left {
 		return e, fmt.Errorf("file record: %d bytes, mode %o", e.length, e.mode)
 	}
 	return e, nil
@@ -56,6 +76,19 @@ func (d *disk) redoFile(payload []byte) error {
 	return d.become(e)
 }
 
+// unfinished says why what was written may not be all there.
+func (e *fileEnd) unfinished() string {
+	switch {
+	case e.cut != "":
+		return e.cut
+	case e.state == Writing:
+		return "the server ended, or somebody writes it"
+	case e.state == Left:
+		return "whoever wrote it went before he closed it"
+	}
+	return ""
+}
+
 // logFile logs and applies length, time and mode, as one.
 func (d *disk) logFile(e fileEnd) error {
 	if err := d.journal.appendFile(&e); err != nil {
@@ -68,7 +101,7 @@ func (d *disk) logFile(e fileEnd) error {
 // behind its new end in the same step.
 func (d *disk) become(e fileEnd) error {
 	old := d.file.length
-	d.file.length, d.file.modified, d.file.mode, d.file.unlogged = e.length, e.modified, e.mode, false
+	d.file.length, d.file.modified, d.file.mode, d.file.state, d.file.unlogged = e.length, e.modified, e.mode, e.state, false
 	d.s.space.Add(e.length - old)
 	if e.length >= old || mutant.On("volume/cut-keeps-tail") {
 		return nil

@@ -266,6 +266,25 @@ func (m *Manager) RemoveFile(id, name string) error {
 	return err
 }
 
+// heal forgets that a file is older than what was acknowledged, durably.
+func (s *session) heal(f *file) error {
+	err := s.m.naming(s.file.ID, func(s *session) ([]fileEntry, func(), error) {
+		list := slices.Clone(s.file.Files)
+		i := slices.IndexFunc(list, func(e fileEntry) bool { return e.ID == f.id })
+		if i < 0 { // without a name it is not in session.json
+			return nil, nil, nil
+		}
+		list[i].Cut = ""
+		return list, func() {}, nil
+	})
+	if err == nil {
+		f.d.mu.Lock()
+		f.d.file.cut = ""
+		f.d.mu.Unlock()
+	}
+	return err
+}
+
 // mayGo refuses to take the last name away from a file whose blocks were copied.
 func (f *file) mayGo(name string) error {
 	if len(f.names) > 1 || mutant.On("volume/copied-file-goes") {

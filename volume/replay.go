@@ -173,25 +173,43 @@ func (s *session) replay() (reason string, err error) {
 }
 
 // reopen brings a disk or a file back from its journal, of which so many records
-// are known. reason says what was lost.
+// are known. reason says what was lost; a file is then as it was when it was
+// flushed last, which a disk without its job is no good for.
 func (d *disk) reopen(path, owner string, records uint64) (reason string, err error) {
 	if d.journal, err = openJournal(d.s.m.fs, path, owner, d.spec.Size); err != nil {
 		return "", err
 	}
-	if err := d.replay(); err != nil {
+	if err := d.replay(allRecords); err != nil {
 		return "", err
 	}
 	same := d.s.file.BootID == d.s.m.boot
 	if !same && !d.isClean {
-		return "the host restarted while writes to " + d.what() + " were acknowledged but not flushed", nil
+		reason = "the host restarted while writes to " + d.what() + " were acknowledged but not flushed"
+	}
+	if reason != "" && d.file == nil {
+		return reason, nil
 	}
 	if err := d.journal.checkEnd(same, records); err != nil {
 		return "", err
 	}
+	if reason != "" {
+		if err := d.rewind(); err != nil {
+			return "", err
+		}
+	}
 	if err := d.depend(); err != nil {
 		return "", err
 	}
-	return "", d.journal.clearRest()
+	return reason, d.journal.clearRest()
+}
+
+// rewind replays a file's journal again, up to the last mark behind a flush.
+func (d *disk) rewind() error {
+	d.s.space.Add(-d.file.length)
+	d.file.length, d.file.state = 0, Whole
+	d.chunks, d.resident, d.patched, d.recent, d.total = map[uint32]*chunk{}, map[uint32]*chunk{}, 0, nil, counts{}
+	d.journal.end, d.journal.seq, d.isClean = journalHeaderSize, 0, true
+	return d.replay(d.flushed)
 }
 
 // describeRest adds the disks that replay did not reach.
@@ -201,9 +219,13 @@ func (s *session) describeRest() {
 	}
 }
 
-// replay applies every valid record. The journal ends at the first that is not.
-func (d *disk) replay() error {
-	for {
+// allRecords makes replay go to the journal's end.
+const allRecords = ^uint64(0)
+
+// replay applies valid records, up to so many. The journal ends at the first that
+// is not valid.
+func (d *disk) replay(limit uint64) error {
+	for d.journal.seq < limit {
 		rec, err := d.journal.next(d.journal.file)
 		if errors.Is(err, errTorn) {
 			d.recent = nil
@@ -216,10 +238,15 @@ func (d *disk) replay() error {
 			return fmt.Errorf("session journal, record %d: %w", d.journal.seq, err)
 		}
 	}
+	d.recent = nil
+	return nil
 }
 
 func (d *disk) redo(rec record) error {
 	d.isClean = rec.typ == recClean
+	if d.isClean {
+		d.flushed = d.journal.seq
+	}
 	switch rec.typ {
 	case recClean, recDirty:
 		return nil

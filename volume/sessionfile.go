@@ -77,6 +77,7 @@ type fileEntry struct {
 	Created time.Time `json:"created"`
 	Mode    uint32    `json:"mode"` // when it was created
 	Records uint64    `json:"records,omitempty"`
+	Cut     string    `json:"cut,omitempty"`  // why it is older than what was acknowledged
 	Lost    string    `json:"lost,omitempty"` // why nobody can read it any more
 }
 

@@ -236,20 +236,20 @@ func (h *history) checkFiles(s *session) error {
 	return nil
 }
 
-// dropLost takes the files away that a power cut took.
+// dropLost takes the files away of which a power cut took something.
 func (h *history) dropLost(s *session, st *volume.Status, mayDie bool) error {
 	for _, fs := range st.Files {
 		f := s.files[fs.Name]
-		if fs.Lost == "" {
+		if fs.Unfinished == "" && fs.Lost == "" {
 			if f != nil {
 				f.clean = f.clean || mayDie
 			}
 			continue
 		}
-		if f == nil || f.clean || !mayDie {
-			return fmt.Errorf("file %q of session %s is lost: %s", fs.Name, s.id, fs.Lost)
+		if f == nil || f.clean || !mayDie || fs.Lost != "" {
+			return fmt.Errorf("file %q of session %s is unfinished or lost: %s%s", fs.Name, s.id, fs.Unfinished, fs.Lost)
 		}
-		h.note("file %s of session %s is lost", fs.Name, s.id)
+		h.note("file %s of session %s is unfinished", fs.Name, s.id)
 		if err := h.w.vols.RemoveFile(s.id, fs.Name); err != nil {
 			return err
 		}

@@ -303,3 +303,6 @@ func (f *file) Close() error {
 	f.fs.Handles.Add(-1)
 	return f.fs.check("FileClose", f.name)
 }
+
+// Abandon is Close: nobody asks whether a file is whole.
+func (f *file) Abandon() error { return f.Close() }

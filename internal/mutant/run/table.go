@@ -75,6 +75,7 @@ var mutants = []fault{
 	{"volume/copied-file-goes", "a file is removed although a disk has its blocks", []test{{pkg: "volume", run: "TestImportSeals"}}},
 	{"volume/half-import-stays", "a disk that may be half copied is kept over a restart", []test{{pkg: "volume", run: "TestHalfImportGoes"}}},
 	{"volume/lost-file-lives", "a file that lost acknowledged writes goes on", []test{{pkg: "volume", run: "TestFsyncThenPowerCut"}}},
+	{"volume/commit-unfinished", "a file that lacks what was written to it is committed", []test{{pkg: "volume", run: "TestFsyncThenPowerCut"}}},
 	{"volume/nameless-unmarked", "a collection is not told of files that are open without a name", []test{{pkg: "volume", run: "TestRemovedFileStaysOpen"}}},
 	{"volume/data-before-length", "what a write brings is logged before the file has room for it", []test{{pkg: "volume", run: "TestFilesCut|TestFileHistories"}}},
 	{"volume/commit-soils-journals", "a commit that is cut takes files that were flushed", []test{{pkg: "volume", run: "TestFilesCut"}}},
