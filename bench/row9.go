@@ -165,7 +165,7 @@ func (b *bench) compressed(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, compressTimeout)
 	defer cancel()
 	for {
-		err := b.srv.cli(ctx, new(struct{}), "compress", "--json")
+		err := b.srv.cli(ctx, new(struct{}), "compress", "--wait", "--json")
 		if err == nil {
 			progress("row 9: compressed after %.1f s", time.Since(start).Seconds())
 			return nil
