@@ -138,7 +138,7 @@ func NewConfig() Config {
 			Rate: 100 * units.MiB, DeadRatio: 0.25, ReclaimAt: units.GiB,
 			Every: units.Duration(30 * time.Second), Grace: units.Duration(10 * time.Second),
 		},
-		Compress: CompressConfig{Idle: units.Duration(10 * time.Second), WaitingAt: units.GiB},
+		Compress: CompressConfig{Idle: units.Duration(10 * time.Second), WaitingAt: 32 * units.GiB},
 		Scrub:    ScrubConfig{TargetAge: units.Duration(30 * units.Day), Rate: 100 * units.MiB},
 		Log:      LogConfig{Level: "info", Format: "text"},
 	}

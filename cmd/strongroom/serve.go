@@ -35,6 +35,7 @@ func runServe(e *env, c *cli.Context) error {
 	for _, w := range warnings {
 		log.Warn(w)
 	}
+	tuneMemory(&config)
 	s, err := server.Open(server.Options{Config: config, Log: log, Version: buildinfo.Get().Version})
 	if err != nil {
 		return serveError(err)
