@@ -118,12 +118,15 @@ func (b *bench) contest(ctx context.Context, c contest) error {
 
 // freshServer starts a server on an empty data directory in place of the one
 // that runs. env holds settings, NAME=value, that are not the defaults.
-func (b *bench) freshServer(ctx context.Context, env ...string) (err error) {
+func (b *bench) freshServer(ctx context.Context, env ...string) error {
 	data := filepath.Join(b.work, "data")
 	if err := errors.Join(b.stopServer(), os.RemoveAll(data)); err != nil {
 		return err
 	}
-	b.srv, err = startServer(ctx, b.binary, data, env...)
+	s, err := startServer(ctx, b.binary, data, env...)
+	if err == nil {
+		b.srv = s
+	}
 	return err
 }
 

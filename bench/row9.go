@@ -23,11 +23,14 @@ func (b *bench) row9(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		b.contest(ctx, b.uploadContest(peer, "close", "conv=notrunc")),
-		b.contest(ctx, b.uploadContest(peer, "fsync", "conv=notrunc,fsync")),
-		b.downloadContest(ctx, peer),
-		peer.stop())
+	err = b.contest(ctx, b.uploadContest(peer, "close", "conv=notrunc"))
+	if err == nil {
+		err = b.contest(ctx, b.uploadContest(peer, "fsync", "conv=notrunc,fsync"))
+	}
+	if err == nil {
+		err = b.downloadContest(ctx, peer)
+	}
+	return errors.Join(err, peer.stop())
 }
 
 // compressTimeout is for a run that goes on already, and one more.
