@@ -44,7 +44,7 @@ type plan struct {
 func (im *importer) run(ctx context.Context, list []source) error {
 	plans := make([]*plan, len(list))
 	for i := range list {
-		p, err := im.look(&list[i])
+		p, err := im.look(ctx, &list[i])
 		if err != nil {
 			return im.wrap(&list[i], err)
 		}
@@ -75,14 +75,14 @@ func (im *importer) wrap(s *source, err error) error {
 }
 
 // look reads what a file is before anything is changed.
-func (im *importer) look(s *source) (*plan, error) {
+func (im *importer) look(ctx context.Context, s *source) (*plan, error) {
 	x, ok := s.node.f.(*volume.File)
 	if !ok {
 		return nil, s.node.failure()
 	}
 	p := &plan{source: s, file: x, length: s.node.glance().Size}
 	p.size = p.length
-	if err := p.recognise(); err != nil {
+	if err := p.recognise(ctx); err != nil {
 		return nil, err
 	}
 	l, err := im.s.lineage(im.vm, s.disk, im.defaults.Parent)
@@ -116,7 +116,7 @@ func (im *importer) look(s *source) (*plan, error) {
 var qcow2Magic = [4]byte{'Q', 'F', 'I', 0xfb}
 
 // recognise opens the file as what it is.
-func (p *plan) recognise() error {
+func (p *plan) recognise(ctx context.Context) error {
 	if p.format == "" {
 		var head [4]byte
 		if _, err := p.file.ReadAt(head[:], 0); err != nil && !errors.Is(err, io.EOF) {
@@ -130,9 +130,23 @@ func (p *plan) recognise() error {
 	if p.format == formatRaw {
 		return nil
 	}
-	q, err := qcow2.Open(p.file, p.length)
+	q, err := qcow2.Open(whileWanted{ctx, p.file}, p.length)
 	p.q = q
 	return err
+}
+
+// whileWanted reads until somebody has cancelled: the tables of a large image
+// take minutes.
+type whileWanted struct {
+	ctx context.Context
+	io.ReaderAt
+}
+
+func (r whileWanted) ReadAt(p []byte, off int64) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.ReaderAt.ReadAt(p, off)
 }
 
 // take makes the image of one disk.
