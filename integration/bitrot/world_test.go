@@ -218,7 +218,7 @@ func (b *builder) failedSync() error {
 	if err := b.put(s.disks[0], newBlock(b.rng, 0), 2*dedup.BlockSize); err != nil { // that no pack has yet
 		return err
 	}
-	fault := &crashfs.Fault{Effect: crashfs.DropDirty, Err: syscall.EIO, Match: func(op crashfs.Op) bool {
+	fault := &crashfs.Fault{Sticky: true, Effect: crashfs.DropDirty, Err: syscall.EIO, Match: func(op crashfs.Op) bool {
 		return op.Kind == crashfs.Sync && strings.HasSuffix(op.Path, ".pack")
 	}}
 	b.fs.Inject(fault)
