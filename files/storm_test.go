@@ -19,7 +19,7 @@ import (
 
 // mayFail are the errors of a client whom others get in the way of.
 var mayFail = []error{fs.ErrNotExist, fs.ErrExist, fs.ErrPermission, fs.ErrInvalid, syscall.ENOTEMPTY, syscall.EISDIR, syscall.ENOTDIR,
-	syscall.EDQUOT, volume.ErrClosed, volume.ErrNoSession, io.EOF}
+	syscall.EDQUOT, volume.ErrClosed, volume.ErrNoSession, volume.ErrUnfinished, io.EOF}
 
 // Clients do whatever they like while sessions are committed and aborted under
 // them: nothing blocks, every error is one to expect, and what was committed is
