@@ -76,7 +76,10 @@ func TestFollow(t *testing.T) {
 // An interrupt ends the waiting, and says that the job goes on.
 func TestFollowInterrupted(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
-	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { stop() }))
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		stop()
+		<-r.Context().Done() // or an answer may come before the interrupt is noticed
+	}))
 	defer s.Close()
 	client, err := api.NewClient(s.URL, api.ClientOptions{})
 	if err != nil {
