@@ -13,7 +13,7 @@ import (
 // cloneSessions is a copy of the model's sessions that later changes leave alone.
 func (h *history) cloneSessions() (out []*session) {
 	for _, s := range h.sessions {
-		n := &session{id: s.id, blob: s.blob, clean: s.clean}
+		n := &session{id: s.id, blob: s.blob, clean: s.clean, base: s.base}
 		for _, d := range s.disks {
 			e := *d
 			e.want = d.want.clone()

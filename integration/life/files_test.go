@@ -246,7 +246,8 @@ func (h *history) dropLost(s *session, st *volume.Status, mayDie bool) error {
 			}
 			continue
 		}
-		if f == nil || f.clean || !mayDie || fs.Lost != "" {
+		// Lost is one of whose last flush a collection took what was overwritten.
+		if f == nil || f.clean || !mayDie {
 			return fmt.Errorf("file %q of session %s is unfinished or lost: %s%s", fs.Name, s.id, fs.Unfinished, fs.Lost)
 		}
 		h.note("file %s of session %s is unfinished", fs.Name, s.id)

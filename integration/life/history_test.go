@@ -176,6 +176,9 @@ func (h *history) branchFrom(r *volume.StartRequest) *point {
 // began takes a new session into the model.
 func (h *history) began(r *volume.StartRequest, branch *point, st *volume.Status) error {
 	s := &session{id: st.Session, clean: true, blob: string(r.Blobs[0].Data), keeps: r.Files, files: map[string]*newFile{}}
+	if r.Files {
+		s.base = r.Parent
+	}
 	for _, ds := range st.Disks {
 		base := h.points.latest(ds.Disk)
 		if branch != nil {
@@ -245,7 +248,7 @@ func (h *history) remove(id string) {
 // inUse reports whether an open session inherits from the point.
 func (h *history) inUse(id string) bool {
 	return slices.ContainsFunc(h.sessions, func(s *session) bool {
-		return slices.ContainsFunc(s.disks, func(d *disk) bool { return d.parent == id })
+		return s.base == id || slices.ContainsFunc(s.disks, func(d *disk) bool { return d.parent == id })
 	})
 }
 

@@ -36,6 +36,7 @@ type session struct {
 	clean bool // everything acknowledged was flushed since
 
 	keeps bool                // it is for files
+	base  string              // the point that disks made of them may inherit from; "" the newest
 	files map[string]*newFile // by name; several names may lead to one
 }
 
