@@ -51,6 +51,10 @@ func TestCommitWhileWriting(t *testing.T) {
 	f.Close()
 	s.must(m.Unmount())
 	refused("ended before the file was closed")
+	st, err := s.srv.Status(s.ctx, d.Session)
+	if s.must(err); len(st.Files) != 1 || st.Files[0].Unfinished == "" {
+		t.Errorf("the status does not tell why: %+v", st.Files)
+	}
 	f, err = os.OpenFile(filepath.Join(d.mount(), "vda.raw"), os.O_WRONLY|os.O_APPEND, 0)
 	s.must(err)
 	_, err = f.Write(want[4<<20:])

@@ -32,7 +32,7 @@ func file(f catalog.FileImage, root string) api.File {
 
 func backupFile(f volume.FileStatus) api.BackupFile {
 	return api.BackupFile{
-		Name: f.Name, Size: f.Size, Modified: f.Modified.UTC(), Lost: f.Lost,
+		Name: f.Name, Size: f.Size, Modified: f.Modified.UTC(), Unfinished: f.Unfinished, Lost: f.Lost,
 		WrittenBytes: f.WrittenBytes, NewBytes: f.NewBytes, StoredBytes: f.StoredBytes,
 	}
 }

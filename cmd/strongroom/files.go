@@ -17,9 +17,20 @@ func fileTable(files []api.File) *table {
 
 // backupFileTable is of the files of an open backup.
 func backupFileTable(files []api.BackupFile) *table {
-	t := newTable("FILE", ">SIZE", ">WRITTEN", ">NEW", ">STORED", "MODIFIED")
+	t := newTable("FILE", ">SIZE", ">WRITTEN", ">NEW", ">STORED", "MODIFIED", "STATE")
 	for _, f := range files {
-		t.add(printable(f.Name), units.Human(f.Size), units.Human(f.WrittenBytes), units.Human(f.NewBytes), units.Human(f.StoredBytes), when(f.Modified))
+		t.add(printable(f.Name), units.Human(f.Size), units.Human(f.WrittenBytes), units.Human(f.NewBytes), units.Human(f.StoredBytes), when(f.Modified), fileState(f))
 	}
 	return t
+}
+
+// fileState says in a word whether a file can be committed; --json says why not.
+func fileState(f api.BackupFile) string {
+	switch {
+	case f.Lost != "":
+		return "lost"
+	case f.Unfinished != "":
+		return "unfinished"
+	}
+	return "whole"
 }

@@ -5,5 +5,6 @@
 // synced and renamed when every byte is there. What the server cannot verify it
 // does not send: such an error is a *DamageError here, and nothing is left.
 //
-// Memory: requestBytes per request in flight, and for qcow2 24 bytes per extent.
+// Memory: requestBytes per request in flight, and for qcow2 16 bytes per extent
+// and 160 bytes per 64 MiB that holds data.
 package restore

@@ -83,7 +83,8 @@ type BackupFile struct {
 	Name         string    `json:"name"`
 	Size         int64     `json:"size"`
 	Modified     time.Time `json:"modified"`
-	Lost         string    `json:"lost,omitempty"` // why it cannot be read any more
+	Unfinished   string    `json:"unfinished,omitempty"` // why it may lack what was written: a commit is refused
+	Lost         string    `json:"lost,omitempty"`       // why it cannot be read any more
 	WrittenBytes int64     `json:"written_bytes"`
 	NewBytes     int64     `json:"new_bytes"`
 	StoredBytes  int64     `json:"stored_bytes"`
