@@ -92,6 +92,16 @@ func (img *image) dataBytes() (n int64) {
 	return n
 }
 
+// withData are the offsets of the blocks that are not zeros.
+func (img *image) withData() (at []int64) {
+	for i, d := range img.data {
+		if d {
+			at = append(at, int64(i)*block)
+		}
+	}
+	return at
+}
+
 // dense is the longest part of the disk of which at least 99 of 100 blocks
 // hold data, in bytes: where random reads are worth comparing.
 func (img *image) dense() (off, length int64) {
