@@ -32,12 +32,12 @@ func FuzzReplies(f *testing.F) {
 	f.Add(chunk(chunkDone, chunkStatus, 2, []byte{0, 0, 0, 9, 0, 0, 16, 0, 0, 0, 0, 3}))
 	f.Add(chunk(chunkDone, chunkNone, 3, nil))
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		c := &Conn{size: 1 << 20, context: 9, pending: map[uint64]*call{}}
+		c := &Conn{size: 1 << 20, contexts: map[string]uint32{Allocation: 9, "x:y": 10}, pending: map[uint64]*call{}}
 		read := &call{dst: make([]byte, 4096), off: 8192, missing: 4096, done: make(chan error, 1)}
-		status := &call{status: 1 << 20, done: make(chan error, 1)}
+		status := &call{kind: cmdStatus, context: 9, done: make(chan error, 1)}
 		c.pending[1], c.pending[2] = read, status
 		r := bytes.NewReader(stream)
-		for c.readChunk(r) == nil {
+		for c.readReply(r) == nil {
 		}
 		select {
 		case err := <-read.done:
@@ -61,7 +61,7 @@ func FuzzHandshake(f *testing.F) {
 		return append(binary.BigEndian.AppendUint32(b, uint32(len(data))), data...)
 	}
 	f.Add(greeting)
-	f.Add(bytes.Join([][]byte{greeting, reply(optStructured, repAck, ""), reply(optSetContext, repMeta, "\x00\x00\x00\x01"+contextName),
+	f.Add(bytes.Join([][]byte{greeting, reply(optStructured, repAck, ""), reply(optSetContext, repMeta, "\x00\x00\x00\x01"+Allocation),
 		reply(optSetContext, repAck, ""), reply(optGo, repInfo, "\x00\x00\x00\x00\x00\x00\x00\x10\x00\x00\x00\x01"), reply(optGo, repAck, "")}, nil))
 	f.Add(bytes.Join([][]byte{greeting, reply(optStructured, repErrBit|1, "no")}, nil))
 	f.Fuzz(func(t *testing.T, stream []byte) {

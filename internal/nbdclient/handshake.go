@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -17,6 +18,9 @@ type Target struct {
 	Address string      // host:port or path
 	Export  string      // name
 	TLS     *tls.Config // nil: no TLS
+	// Contexts are metadata contexts that the server must offer, besides
+	// Allocation, which it must offer in any case.
+	Contexts []string
 }
 
 // dialTimeout bounds connecting and the handshake.
@@ -25,7 +29,21 @@ const dialTimeout = 30 * time.Second
 // ErrRefused says that the server does not serve the export; the text says why.
 var ErrRefused = errors.New("the server refuses the export")
 
-// Dial opens an export for reading. When ctx ends the connection is closed, and
+// NoContextError says that the server does not offer a metadata context of an
+// export.
+type NoContextError struct {
+	Export  string
+	Context string
+}
+
+func (e *NoContextError) Error() string {
+	if e.Context == Allocation {
+		return fmt.Sprintf("the server does not tell the holes of export %q (metadata context %s)", e.Export, e.Context)
+	}
+	return fmt.Sprintf("the server does not offer the metadata context %q of export %q", e.Context, e.Export)
+}
+
+// Dial opens an export. When ctx ends the connection is closed, and
 // whatever waits on it fails.
 func Dial(ctx context.Context, t Target) (*Conn, error) {
 	nc, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, t.Network, t.Address)
@@ -48,9 +66,10 @@ func Dial(ctx context.Context, t Target) (*Conn, error) {
 }
 
 type handshake struct {
-	nc      net.Conn
-	size    int64
-	context uint32
+	nc       net.Conn
+	size     int64
+	flags    uint16
+	contexts map[string]uint32
 }
 
 func (h *handshake) run(t Target) error {
@@ -65,7 +84,7 @@ func (h *handshake) run(t Target) error {
 	if err := h.option(optStructured, nil, nil); err != nil {
 		return fmt.Errorf("structured replies: %w", err)
 	}
-	if err := h.setContext(t.Export); err != nil {
+	if err := h.setContexts(t.Export, t.Contexts); err != nil {
 		return err
 	}
 	return h.open(t.Export)
@@ -97,21 +116,43 @@ func (h *handshake) startTLS(config *tls.Config) error {
 	return nil
 }
 
-func (h *handshake) setContext(export string) error {
-	data := appendString(nil, export)
-	data = appendString(binary.BigEndian.AppendUint32(data, 1), contextName)
-	found := false
+// setContexts selects Allocation and more.
+func (h *handshake) setContexts(export string, more []string) error {
+	want := []string{Allocation}
+	for _, name := range more {
+		if !slices.Contains(want, name) {
+			want = append(want, name)
+		}
+	}
+	if len(want) > contextsMax {
+		return fmt.Errorf("%d metadata contexts at once, at most %d are possible", len(want), contextsMax)
+	}
+	data := binary.BigEndian.AppendUint32(appendString(nil, export), uint32(len(want)))
+	for _, name := range want {
+		data = appendString(data, name)
+	}
+	h.contexts = map[string]uint32{}
+	ids := map[uint32]bool{}
 	err := h.option(optSetContext, data, func(kind uint32, reply []byte) error {
-		if kind != repMeta || len(reply) < 4 || string(reply[4:]) != contextName {
+		if kind != repMeta || len(reply) < 4 {
 			return fmt.Errorf("%w: reply %d to SET_META_CONTEXT", ErrProtocol, kind)
 		}
-		h.context, found = binary.BigEndian.Uint32(reply), true
+		id, name := binary.BigEndian.Uint32(reply), string(reply[4:])
+		if _, twice := h.contexts[name]; twice || ids[id] || !slices.Contains(want, name) {
+			return fmt.Errorf("%w: metadata context %q, id %d, was not asked for or comes twice", ErrProtocol, name, id)
+		}
+		h.contexts[name], ids[id] = id, true
 		return nil
 	})
-	if err == nil && !found {
-		err = fmt.Errorf("%w: the server does not tell an export's holes", ErrProtocol)
+	if err != nil {
+		return err
 	}
-	return err
+	for _, name := range want {
+		if _, ok := h.contexts[name]; !ok {
+			return &NoContextError{Export: export, Context: name}
+		}
+	}
+	return nil
 }
 
 func (h *handshake) open(export string) error {
@@ -126,7 +167,7 @@ func (h *handshake) open(export string) error {
 		if len(reply) != 12 || binary.BigEndian.Uint64(reply[2:]) >= 1<<63 {
 			return fmt.Errorf("%w: export information %x", ErrProtocol, reply)
 		}
-		h.size, found = int64(binary.BigEndian.Uint64(reply[2:])), true
+		h.size, h.flags, found = int64(binary.BigEndian.Uint64(reply[2:])), binary.BigEndian.Uint16(reply[10:]), true
 		return nil
 	})
 	if err == nil && !found {

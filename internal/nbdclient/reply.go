@@ -8,27 +8,57 @@ import (
 	"syscall"
 )
 
-// readChunk reads one structured reply chunk and hands it to its call. An error
-// ends the connection: the stream cannot be trusted any more.
-func (c *Conn) readChunk(r io.Reader) error {
+// readReply reads one simple reply, or one chunk of a structured reply, and hands
+// it to its call. An error ends the connection: the stream cannot be trusted any
+// more.
+func (c *Conn) readReply(r io.Reader) error {
 	var h [20]byte
-	if _, err := io.ReadFull(r, h[:]); err != nil {
+	if _, err := io.ReadFull(r, h[:16]); err != nil {
 		return err
 	}
-	if binary.BigEndian.Uint32(h[:]) != magicChunk {
-		return fmt.Errorf("%w: reply %x", ErrProtocol, h)
+	switch binary.BigEndian.Uint32(h[:]) {
+	case magicSimple:
+		return c.readSimple(binary.BigEndian.Uint32(h[4:]), binary.BigEndian.Uint64(h[8:]))
+	case magicChunk:
+		if _, err := io.ReadFull(r, h[16:]); err != nil {
+			return err
+		}
+		return c.readChunk(r, &h)
 	}
+	return fmt.Errorf("%w: reply %x", ErrProtocol, h[:16])
+}
+
+// readSimple takes a reply without a payload. Servers may answer so what has
+// nothing to tell, even when structured replies were agreed on.
+func (c *Conn) readSimple(code uint32, cookie uint64) error {
+	k, err := c.lookup(cookie, true)
+	if err != nil {
+		return err
+	}
+	switch {
+	case code != 0:
+		k.done <- replyError(code, nil)
+	case k.kind == cmdRead || k.kind == cmdStatus:
+		err = fmt.Errorf("%w: a simple reply to command %d", ErrProtocol, k.kind)
+		k.done <- err
+	default:
+		k.done <- k.result()
+	}
+	return err
+}
+
+func (c *Conn) readChunk(r io.Reader, h *[20]byte) error {
 	flags, kind := binary.BigEndian.Uint16(h[4:]), binary.BigEndian.Uint16(h[6:])
-	last := flags&chunkDone != 0
-	k, err := c.lookup(binary.BigEndian.Uint64(h[8:]), false)
+	cookie := binary.BigEndian.Uint64(h[8:])
+	k, err := c.lookup(cookie, false)
 	if err != nil {
 		return err
 	}
 	if err := c.readPayload(r, k, kind, binary.BigEndian.Uint32(h[16:])); err != nil {
 		return err
 	}
-	if last {
-		if _, err := c.lookup(binary.BigEndian.Uint64(h[8:]), true); err != nil {
+	if flags&chunkDone != 0 {
+		if _, err := c.lookup(cookie, true); err != nil {
 			return err
 		}
 		k.done <- k.result()
@@ -42,7 +72,7 @@ func (k *call) result() error {
 		return k.err
 	case k.missing != 0:
 		return fmt.Errorf("%w: %d bytes of a read did not come", ErrProtocol, k.missing)
-	case k.status > 0 && len(k.extents) == 0:
+	case k.kind == cmdStatus && len(k.extents) == 0:
 		return fmt.Errorf("%w: no extents", ErrProtocol)
 	}
 	return nil
@@ -56,7 +86,7 @@ func (c *Conn) readPayload(r io.Reader, k *call, kind uint16, n uint32) error {
 		return k.readData(r, n-8)
 	case kind == chunkHole && n == 12:
 		return k.readHole(r)
-	case kind == chunkStatus && k.status > 0 && n >= 12 && n <= statusPayloadMax && (n-4)%8 == 0:
+	case kind == chunkStatus && k.kind == cmdStatus && n >= 12 && n <= statusPayloadMax && (n-4)%8 == 0:
 		return c.readStatus(r, k, n)
 	case kind&chunkErrBit != 0 && n >= 6 && n <= errorPayloadMax:
 		return k.readError(r, kind, n)
@@ -102,17 +132,30 @@ func (c *Conn) readStatus(r io.Reader, k *call, n uint32) error {
 	if _, err := io.ReadFull(r, b); err != nil {
 		return err
 	}
-	if binary.BigEndian.Uint32(b) != c.context || len(k.extents) > 0 {
+	id := binary.BigEndian.Uint32(b)
+	if id != k.context && c.selected(id) {
+		return nil // the server tells of every context, each time
+	}
+	if id != k.context || len(k.extents) > 0 {
 		return fmt.Errorf("%w: extents of a context nobody asked for", ErrProtocol)
 	}
 	for b = b[4:]; len(b) > 0; b = b[8:] {
-		e := Extent{Length: int64(binary.BigEndian.Uint32(b)), Zero: binary.BigEndian.Uint32(b[4:])&stateZero != 0}
-		if e.Length == 0 {
+		e := extent{length: int64(binary.BigEndian.Uint32(b)), flags: binary.BigEndian.Uint32(b[4:])}
+		if e.length == 0 {
 			return fmt.Errorf("%w: an extent of no length", ErrProtocol)
 		}
 		k.extents = append(k.extents, e)
 	}
 	return nil
+}
+
+func (c *Conn) selected(id uint32) bool {
+	for _, have := range c.contexts {
+		if have == id {
+			return true
+		}
+	}
+	return false
 }
 
 func (k *call) readError(r io.Reader, kind uint16, n uint32) error {
