@@ -1,0 +1,3 @@
+// Package inplace makes a disk that exists what it was at a recovery point, and
+// writes only what differs.
+package inplace
