@@ -70,6 +70,16 @@ func (d *disk) counts() counts {
 	return d.total
 }
 
+// journalBytes is how far the journal goes; 0 once the session has ended.
+func (d *disk) journalBytes() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.journal == nil {
+		return 0
+	}
+	return d.journal.end
+}
+
 func (c *counts) add(o counts) {
 	c.written += o.written
 	c.zeroed += o.zeroed

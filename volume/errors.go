@@ -14,6 +14,9 @@ var (
 	ErrClosed = errors.New("backup session is closed")
 	// ErrDead is a session that may have lost acknowledged writes; it can only be aborted.
 	ErrDead = errors.New("backup session is dead")
+	// ErrStale is a clone that lost writes which were acknowledged and not flushed;
+	// it is to be resumed, under new tokens.
+	ErrStale = errors.New("clone is stale")
 	// ErrUnfinished is a file that may lack what was written to it.
 	ErrUnfinished = errors.New("not finished")
 	// ErrInUse is a point that open sessions or readers need.

@@ -33,6 +33,9 @@ type Events struct {
 	Recovered func(session, vm string, disks int)
 	// Dead is called once when a session can no longer be finished.
 	Dead func(session, vm, reason string)
+	// Stale is called once when a clone lost writes that were not flushed: it is
+	// not served until ResumeClone opens it again.
+	Stale func(session, vm, reason string)
 	// Closed is called when a session ends: committed, aborted or expired.
 	Closed func(session, vm string, s State)
 }

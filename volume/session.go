@@ -53,6 +53,9 @@ type Status struct {
 	Labels  map[string]string `json:"labels,omitempty"`
 	Manual  bool              `json:"manual,omitempty"`
 	Disks   []DiskStatus      `json:"disks"`
+	// Clone: it is a clone, and Base the id of the point its disks began as.
+	Clone bool   `json:"clone,omitempty"`
+	Base  string `json:"base,omitempty"`
 	Files   []FileStatus      `json:"files,omitempty"` // sorted by name; none once the session ended
 	// KeepsFiles: it was started for files. Import is what the start said of the
 	// disks that are to be found in them.
@@ -74,6 +77,7 @@ type DiskStatus struct {
 	ZeroedBytes  int64        `json:"zeroed_bytes"`
 	NewBytes     int64        `json:"new_bytes"`
 	StoredBytes  int64        `json:"stored_bytes"`
+	JournalBytes int64        `json:"journal_bytes"` // what the journal takes in the file system now
 }
 
 // state is the session's present one.
@@ -130,6 +134,7 @@ func (s *session) status() Status {
 		Session: s.file.ID, VM: s.file.VM, State: s.file.State, Reason: s.file.Reason,
 		Started: s.file.Started, Expires: s.file.Expires, Labels: s.file.Labels, Manual: s.file.Manual,
 		KeepsFiles: s.file.KeepsFiles, Import: s.file.Import,
+		Clone: s.file.Clone, Base: s.file.Base,
 	}
 	if st.State == Committed {
 		st.Point = s.file.Point
@@ -144,6 +149,7 @@ func (s *session) status() Status {
 			Branch: d.spec.Branch, Why: d.spec.Why,
 			Token: d.spec.Token, Checkpoint: d.spec.Checkpoint,
 			WrittenBytes: c.written, ZeroedBytes: c.zeroed, NewBytes: c.fresh, StoredBytes: c.stored,
+			JournalBytes: d.journalBytes(),
 		})
 	}
 	return st

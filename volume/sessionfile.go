@@ -24,6 +24,9 @@ const (
 	Aborted    State = "aborted"
 	Expired    State = "expired"
 	Dead       State = "dead"
+	// Stale is a clone that lost writes which were acknowledged and not flushed.
+	// ResumeClone opens it again.
+	Stale State = "stale"
 )
 
 // sessionFormat 2 ends in a checksum; files of format 1 have none.
@@ -46,6 +49,8 @@ type sessionFile struct {
 	Manual  bool              `json:"manual,omitempty"`
 	Blobs   []catalog.Blob    `json:"blobs,omitempty"`
 	Disks   []diskFile        `json:"disks"`
+	Clone   bool              `json:"clone,omitempty"`
+	Base    string            `json:"base,omitempty"` // of a clone: the point its disks began as
 
 	KeepsFiles bool           `json:"keeps_files,omitempty"`
 	Import     ImportDefaults `json:"import,omitzero"`
