@@ -19,7 +19,7 @@
 //	type 4 failure  count bytes of text, 1 ≤ count ≤ 4096: the rest of the disk
 //	                cannot be told; nothing follows
 //
-// A record's checksum is of everything in the stream before it, the header and
-// all other checksums too, so that a record that is lost, doubled or moved is
-// noticed.
+// A record's checksum is of all that the stream has before it but the other
+// checksums (with those, a CRC would forget what came before them), so that a
+// record that is lost, doubled or moved is noticed.
 package hashstream
