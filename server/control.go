@@ -65,6 +65,7 @@ var routes = []route{
 	{"GET", api.Base + "/points/{ref}", accessNames, (*Server).getPoint},
 	{"DELETE", api.Base + "/points/{ref}", accessFull, (*Server).deletePoint},
 	{"GET", api.Base + "/points/{ref}/blobs/{name}", accessFull, (*Server).getBlob},
+	{"GET", api.Base + "/points/{ref}/disks/{disk}/hashes", accessFull, (*Server).getHashes},
 	{"POST", api.Base + "/points/{ref}/undelete", accessFull, (*Server).postUndelete},
 	{"POST", api.Base + "/points/{ref}/hold", accessFull, (*Server).postHold},
 	{"DELETE", api.Base + "/points/{ref}/hold", accessFull, (*Server).deleteHold},

@@ -115,6 +115,9 @@ const (
 	// streamDeadlineEvery gives a listing that is being read more time, every so
 	// many points.
 	streamDeadlineEvery = 1000
+	// hashStreamsMax is how many disks may be hashed at a time: each reads 8 MiB
+	// ahead and keeps a processor busy.
+	hashStreamsMax = 4
 	// httpIdleTimeout keeps a scraper's connection between two scrapes.
 	httpIdleTimeout = 2 * time.Minute
 	// httpConnectionsMax bounds the goroutines a stranger can make us keep.

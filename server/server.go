@@ -77,6 +77,7 @@ type Server struct {
 	mu       sync.Mutex // guards draining
 	draining bool
 
+	hashing  atomic.Int64 // streams of hashes under way
 	refusals burst
 	figures  atomic.Pointer[metrics.Figures]
 }
