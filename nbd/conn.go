@@ -52,7 +52,6 @@ type conn struct {
 	ahead    int       // bytes worth reading before they are needed
 
 	structured bool
-	allocation bool // base:allocation was selected
 	at         *admitted
 	size       uint64
 

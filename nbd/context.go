@@ -1,6 +1,10 @@
 package nbd
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+)
 
 // ContextExports is Exports with metadata contexts besides base:allocation.
 // Errors as for Stat.
@@ -29,4 +33,40 @@ type Context interface {
 	// Close is called once, after the last Status has returned and before the
 	// device is closed.
 	Close() error
+}
+
+// openContexts opens what a client has selected; base:allocation stays nil,
+// because it is the device itself that tells.
+func openContexts(dev Device, names []string) ([]Context, error) {
+	list := make([]Context, 0, len(names))
+	for _, name := range names {
+		var x Context
+		err := error(nil)
+		if name != metaAllocation {
+			x, err = openContext(dev, name)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("metadata context %q: %w", name, err), closeContexts(list))
+		}
+		list = append(list, x)
+	}
+	return list, nil
+}
+
+func openContext(dev Device, name string) (Context, error) {
+	d, ok := dev.(ContextDevice)
+	if !ok {
+		return nil, errors.New("it is gone")
+	}
+	return d.OpenContext(name)
+}
+
+func closeContexts(list []Context) error {
+	var errs []error
+	for _, x := range list {
+		if x != nil {
+			errs = append(errs, x.Close())
+		}
+	}
+	return errors.Join(errs...)
 }

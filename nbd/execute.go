@@ -1,7 +1,6 @@
 package nbd
 
 import (
-	"encoding/binary"
 	"errors"
 	"io"
 	"time"
@@ -197,7 +196,12 @@ func (r *request) takeExtent(length int64, zero bool) bool {
 		r.addSegment(uint32(length), zero && length >= holeMin)
 		return r.left > 0 && len(r.segs) < maxSegments
 	}
-	return r.addStatus(length, zero) && r.left > 0
+	flags := uint32(0)
+	if zero {
+		// A hole promises nothing about space, while a clear HOLE bit would.
+		flags = stateHole | stateZero
+	}
+	return r.addStatus(length, flags) && r.left > 0
 }
 
 func (r *request) addSegment(n uint32, hole bool) {
@@ -209,97 +213,4 @@ func (r *request) addSegment(n uint32, hole bool) {
 		return
 	}
 	r.segs = append(r.segs, segment{n, hole})
-}
-
-const extentSize = 8
-
-// blockStatus answers for base:allocation. Zeroes are reported as holes: that
-// promises nothing about space, while a clear HOLE bit would.
-func (r *request) blockStatus(dev Device) error {
-	r.list = extentList{limit: maxStatusExtents}
-	if r.flags&cfReqOne != 0 {
-		r.list.limit = 1
-	}
-	r.left = int64(r.statusLength())
-	if err := dev.Extents(int64(r.offset), r.left, r.onExtent); err != nil {
-		return err
-	}
-	r.pushStatus()
-	if r.list.n == 0 {
-		return errors.New("nbd: the device told no extent")
-	}
-	r.reply.status(r.cookie, r.buf.bytes[:r.list.n*extentSize])
-	return nil
-}
-
-// statusLength is the length to ask about. A client that asks for as much as
-// fits 32 bits gets a multiple of the preferred block, so that its next
-// question is aligned too.
-func (r *request) statusLength() uint32 {
-	if r.length > 1<<32-preferredBlock {
-		return r.length / preferredBlock * preferredBlock
-	}
-	return r.length
-}
-
-// extentList is a BLOCK_STATUS reply in the making: n extents are encoded in
-// the request's buffer, one more is pending because it may still grow.
-type extentList struct {
-	limit  int
-	n      int
-	length int64
-	zero   bool
-}
-
-// addStatus takes one extent; it reports false when no more is wanted.
-func (r *request) addStatus(length int64, zero bool) bool {
-	l := &r.list
-	if l.length > 0 && l.zero != zero && !r.pushStatus() {
-		return false
-	}
-	l.zero = zero
-	l.length += length
-	return true
-}
-
-// pushStatus encodes the pending extent; false means that there is room for no
-// more. A reply that is cut short is within the protocol.
-func (r *request) pushStatus() bool {
-	l := &r.list
-	length := l.length
-	l.length = 0
-	if length == 0 || l.n == l.limit || !r.statusRoom() {
-		return false
-	}
-	flags := uint32(0)
-	if l.zero {
-		flags = stateHole | stateZero
-	}
-	b := r.buf.bytes[l.n*extentSize:]
-	binary.BigEndian.PutUint32(b, uint32(length))
-	binary.BigEndian.PutUint32(b[4:], flags)
-	l.n++
-	return l.n < l.limit
-}
-
-// statusRoom makes the buffer larger when it is full and nobody waits for
-// memory.
-func (r *request) statusRoom() bool {
-	a := r.c.srv.arena
-	if r.buf == nil {
-		r.buf = a.get(r.reserved)
-	}
-	size := len(r.buf.bytes)
-	if (r.list.n+1)*extentSize <= size {
-		return true
-	}
-	if 2*size > maxPayload || !a.tryGrow(2*size) {
-		return false
-	}
-	b := a.get(2 * size)
-	copy(b.bytes, r.buf.bytes)
-	a.put(r.buf)
-	a.release(r.reserved)
-	r.buf, r.reserved = b, 2*size
-	return true
 }

@@ -66,13 +66,15 @@ type admitted struct {
 	export *export
 	dev    Device
 	info   Info
+	// contexts are those selected, in the order of their numbers.
+	contexts []Context
 	// suspects are older connections that have to end before this one writes.
 	suspects []*conn
 }
 
 // admit opens an export for c: it makes the older connections of a writable
 // one harmless first. The caller must call dismiss in the end.
-func (s *Server) admit(ctx context.Context, c *conn, name string) (*admitted, error) {
+func (s *Server) admit(ctx context.Context, c *conn, name string, contexts []string) (*admitted, error) {
 	info, _, err := s.exports.Stat(ctx, name)
 	if err != nil {
 		return nil, err
@@ -81,14 +83,14 @@ func (s *Server) admit(ctx context.Context, c *conn, name string) (*admitted, er
 		info.Name = name
 	}
 	e := s.use(info.Name)
-	a, err := s.admitTo(ctx, c, e, name, info.ReadOnly)
+	a, err := s.admitTo(ctx, c, e, name, info.ReadOnly, contexts)
 	if err != nil {
 		s.leave(e)
 	}
 	return a, err
 }
 
-func (s *Server) admitTo(ctx context.Context, c *conn, e *export, name string, readOnly bool) (*admitted, error) {
+func (s *Server) admitTo(ctx context.Context, c *conn, e *export, name string, readOnly bool, contexts []string) (*admitted, error) {
 	weight := int64(wholeAdmission)
 	if readOnly {
 		weight = 1
@@ -117,15 +119,19 @@ func (s *Server) admitTo(ctx context.Context, c *conn, e *export, name string, r
 		return nil, errors.Join(
 			fmt.Errorf("nbd: export %q changed while it was opened", name), dev.Close())
 	}
+	opened, err := openContexts(dev, contexts)
+	if err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
 	s.mu.Lock()
 	e.conns[c] = struct{}{}
 	s.mu.Unlock()
-	return &admitted{export: e, dev: dev, info: info, suspects: suspects}, nil
+	return &admitted{export: e, dev: dev, info: info, contexts: opened, suspects: suspects}, nil
 }
 
 // dismiss closes the device of a connection that executes no request any more.
 func (s *Server) dismiss(c *conn, a *admitted) error {
-	err := a.dev.Close()
+	err := errors.Join(closeContexts(a.contexts), a.dev.Close())
 	s.mu.Lock()
 	delete(a.export.conns, c)
 	s.mu.Unlock()

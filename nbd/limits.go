@@ -36,7 +36,13 @@ const (
 	maxListed = 10000
 	// maxQueries bounds a META_CONTEXT request.
 	maxQueries = 64
-	// maxStatusExtents is the protocol's bound for one BLOCK_STATUS reply.
+	// maxContexts is how many contexts a connection may select: one and
+	// base:allocation is what clients do.
+	maxContexts = 16
+	// maxContextsListed bounds what a LIST_META_CONTEXT reply tells of.
+	maxContextsListed = 64
+	// maxStatusExtents is the protocol's bound for one context in a
+	// BLOCK_STATUS reply.
 	maxStatusExtents = 1 << 20
 )
 

@@ -25,10 +25,9 @@ type negotiation struct {
 	out     []byte
 
 	structured bool
-	// metaFor names the export of the last SET_META_CONTEXT that selected
-	// base:allocation; metaSet tells that there is one.
+	// meta is what the last SET_META_CONTEXT selected, for the export metaFor.
+	meta    []string
 	metaFor string
-	metaSet bool
 }
 
 // negotiate runs the handshake. It returns the export chosen; or nil and the
@@ -201,7 +200,7 @@ func (n *negotiation) parsed(id uint32) (*admitted, error) {
 	case optStructuredReply:
 		n.structuredReply()
 	case optListMeta, optSetMeta:
-		n.meta(id)
+		n.metaOption(id)
 	default:
 		n.fail(id, repErrUnsup, "")
 	}
@@ -341,7 +340,7 @@ func (n *negotiation) startTLS(length uint32) error {
 	if err := n.send(); err != nil {
 		return err
 	}
-	n.structured, n.metaSet, n.metaFor = false, false, ""
+	n.structured, n.meta, n.metaFor = false, nil, ""
 	return n.encrypt()
 }
 

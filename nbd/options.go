@@ -3,7 +3,6 @@ package nbd
 import (
 	"context"
 	"encoding/binary"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -179,7 +178,11 @@ func (n *negotiation) exportName(ok bool) (*admitted, error) {
 // admit opens the export and fixes what transmission needs to know.
 func (n *negotiation) admit(name string) (*admitted, error) {
 	c := n.c
-	a, err := c.srv.admit(c.srv.ctx, c, name)
+	var contexts []string
+	if n.structured && n.metaFor == name {
+		contexts = n.meta
+	}
+	a, err := c.srv.admit(c.srv.ctx, c, name, contexts)
 	// The client was silent because it had to wait for us.
 	c.allowHandshake(c.srv.limits.HandshakeTimeout)
 	if err != nil {
@@ -188,7 +191,6 @@ func (n *negotiation) admit(name string) (*admitted, error) {
 	c.at = a
 	c.size = uint64(a.dev.Size())
 	c.structured = n.structured
-	c.allocation = n.structured && n.metaSet && n.metaFor == name
 	return a, nil
 }
 
@@ -215,60 +217,6 @@ func (n *negotiation) describe(id uint32, r infoRequest, info Info, size uint64)
 		b = binary.BigEndian.AppendUint32(b, preferredBlock)
 		b = binary.BigEndian.AppendUint32(b, maxPayload)
 		n.reply(id, repInfo, b)
-	}
-	n.reply(id, repAck)
-}
-
-// failMeta fails a META_CONTEXT option; SET forgets even then.
-func (n *negotiation) failMeta(id, rep uint32, text string) {
-	if id == optSetMeta {
-		n.metaSet = false
-	}
-	n.fail(id, rep, text)
-}
-
-// meta answers LIST_META_CONTEXT and SET_META_CONTEXT.
-func (n *negotiation) meta(id uint32) {
-	name, queries, tooMany, ok := parseMeta(n.data)
-	switch {
-	case !n.structured:
-		n.failMeta(id, repErrInvalid, "structured replies come first")
-		return
-	case !ok:
-		n.failMeta(id, repErrInvalid, "malformed META_CONTEXT request")
-		return
-	case tooMany:
-		n.failMeta(id, repErrTooBig, "too many queries")
-		return
-	}
-	ctx, cancel := n.lookup()
-	defer cancel()
-	if _, _, err := n.c.srv.exports.Stat(ctx, name); err != nil {
-		n.metaSet = n.metaSet && id != optSetMeta
-		n.failExport(id, err)
-		return
-	}
-	n.selectMeta(id, name, queries)
-}
-
-// selectMeta answers well-formed queries about a known export.
-func (n *negotiation) selectMeta(id uint32, name string, queries []string) {
-	set := id == optSetMeta
-	hit := !set && len(queries) == 0
-	for _, q := range queries {
-		if !strings.Contains(q, ":") {
-			n.failMeta(id, repErrInvalid, "a query needs a namespace and a colon")
-			return
-		}
-		hit = hit || q == metaAllocation || !set && q == nsBase
-	}
-	context := uint32(0)
-	if set {
-		n.metaSet, n.metaFor = hit, name
-		context = metaID
-	}
-	if hit {
-		n.reply(id, repMeta, binary.BigEndian.AppendUint32(nil, context), []byte(metaAllocation))
 	}
 	n.reply(id, repAck)
 }

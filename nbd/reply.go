@@ -74,9 +74,9 @@ func (p *reply) none(cookie uint64) {
 }
 
 // status appends a chunk: context (4) | extents, each length (4) flags (4).
-func (p *reply) status(cookie uint64, extents []byte) {
-	p.chunk(cookie, chunkDone, chunkStatus, 4+len(extents))
-	p.head = binary.BigEndian.AppendUint32(p.head, metaID)
+func (p *reply) status(cookie uint64, context uint32, extents []byte, flags uint16) {
+	p.chunk(cookie, flags, chunkStatus, 4+len(extents))
+	p.head = binary.BigEndian.AppendUint32(p.head, context)
 	p.add(extents)
 }
 

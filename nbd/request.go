@@ -14,16 +14,19 @@ type request struct {
 	// Bound once, because making a function value of them allocates.
 	run      func()
 	onExtent func(length int64, zero bool) bool
+	onStatus func(length int64, flags uint32) bool
 
 	start    time.Time
 	reserved int     // bytes reserved in the arena, 0 for none
 	buf      *buffer // payload of WRITE, data of READ, extents of BLOCK_STATUS
 
 	reply reply
-	// segs are the parts of a READ, list is a BLOCK_STATUS reply in the making;
-	// left is what the device has not told extents of yet.
+	// segs are the parts of a READ, list is a BLOCK_STATUS reply in the making
+	// and ends are where each context's part of it ends; left is what the device
+	// has not told extents of yet.
 	segs []segment
 	list extentList
+	ends []int
 	left int64
 }
 
@@ -31,6 +34,7 @@ func newRequest(c *conn) *request {
 	r := &request{c: c}
 	r.run = r.execute
 	r.onExtent = r.takeExtent
+	r.onStatus = r.takeStatus
 	return r
 }
 
@@ -73,7 +77,7 @@ type terms struct {
 	size       uint64
 	readOnly   bool
 	structured bool
-	allocation bool
+	contexts   bool // some metadata context was selected
 }
 
 // writes says whether a command changes the export.
@@ -98,7 +102,7 @@ func (h *header) validate(t terms) (e errno, why string) {
 			return einval, "FLUSH takes no offset and no length"
 		}
 		return 0, ""
-	case h.cmd == cmdBlockStatus && !t.allocation:
+	case h.cmd == cmdBlockStatus && !t.contexts:
 		return einval, "BLOCK_STATUS needs a metadata context of this export"
 	case h.cmd == cmdBlockStatus && h.length == 0:
 		return einval, "BLOCK_STATUS of nothing"

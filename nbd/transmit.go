@@ -56,7 +56,7 @@ func (c *conn) terms() terms {
 		size:       c.size,
 		readOnly:   c.at.info.ReadOnly,
 		structured: c.structured,
-		allocation: c.allocation,
+		contexts:   len(c.at.contexts) > 0,
 	}
 }
 

@@ -110,7 +110,6 @@ const (
 const (
 	nsBase         = "base:"
 	metaAllocation = "base:allocation"
-	metaID         = uint32(1)
 )
 
 // Error values.
