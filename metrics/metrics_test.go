@@ -53,6 +53,13 @@ func sources(t *testing.T) Sources {
 		Volume: func() volume.Stats {
 			return volume.Stats{Started: 2, Commits: h.Snapshot(), States: map[volume.State]int{volume.Open: 2}}
 		},
+		Clones: func() []volume.Status {
+			disks := []volume.DiskStatus{{WrittenBytes: 10, JournalBytes: 3}, {WrittenBytes: 5, JournalBytes: 4}}
+			return []volume.Status{
+				{State: volume.Open, Started: time.UnixMilli(1_800_000_000_500), Disks: disks}, {State: volume.Stale, Started: time.UnixMilli(1_900_000_000_000)},
+				{State: volume.Committed, Started: time.UnixMilli(1), Disks: disks},
+			}
+		},
 		Catalog: func() catalog.Stats {
 			return catalog.Stats{VMs: 1, Points: 2, Pebble: db.Metrics(), LastCommits: []catalog.LastCommit{
 				{VM: "vm1", Disk: "vda", Time: time.UnixMilli(1_800_000_000_500)},
@@ -142,6 +149,16 @@ func TestScrape(t *testing.T) {
 	for _, m := range got["strongroom_sftp_connections"].GetMetric() {
 		if want := map[string]float64{"login": 2, "open": 3}[m.Label[0].GetValue()]; m.Gauge.GetValue() != want {
 			t.Errorf("SFTP connections %v, want %v", m, want)
+		}
+	}
+	for _, m := range got["strongroom_clones"].GetMetric() {
+		if want := map[string]float64{"open": 1, "stale": 1}[m.Label[0].GetValue()]; m.Gauge.GetValue() != want {
+			t.Errorf("clones %v, want %v", m, want)
+		}
+	}
+	for name, want := range map[string]float64{"journal_bytes": 7, "oldest_timestamp_seconds": 1_800_000_000.5} {
+		if v := got["strongroom_clone_"+name].GetMetric()[0].Gauge.GetValue(); v != want {
+			t.Errorf("clone_%s is %v, want %v", name, v, want)
 		}
 	}
 	h := got["strongroom_nbd_request_duration_seconds"].GetMetric()[0].Histogram

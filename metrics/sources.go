@@ -36,6 +36,7 @@ type Sources struct {
 	Version string
 	NBD     func() nbd.Stats
 	Volume  func() volume.Stats
+	Clones  func() []volume.Status
 	Catalog func() catalog.Stats
 	Dedup   func() dedup.Stats
 	// Upkeep is the maintenance engine, Accounts the catalog's accounts.
@@ -64,6 +65,7 @@ func (s Sources) Collect(out chan<- prometheus.Metric) {
 	put(to, buildInfo, 1, s.Version, runtime.Version())
 	collectNBD(to, s.NBD())
 	collectVolume(to, s.Volume())
+	collectClones(to, s.Clones())
 	cat, blocks := s.Catalog(), s.Dedup()
 	collectCatalog(to, cat)
 	collectDedup(to, blocks)

@@ -134,21 +134,40 @@ func (s *Server) abortBackup(id string) (api.Backup, error) {
 // leave disconnects the clients of a session, after what they have in flight is
 // answered, and keeps them out until release is called.
 func (s *Server) leave(id string, reason error) (release func(), err error) {
-	st, err := s.engines.vols.Status(id)
+	st, err := s.backupStatus(id)
 	if err != nil {
 		return nil, err
 	}
-	var tokens []string
+	return s.disconnect(tokensOf(st), reason), nil
+}
+
+// tokensOf are the names of a session's exports.
+func tokensOf(st volume.Status) (tokens []string) {
 	for _, d := range st.Disks {
 		if d.Token != "" { // not of one that a file became
 			tokens = append(tokens, d.Token)
 		}
 	}
+	return tokens
+}
+
+// disconnect ends the connections to some exports, after what they have in flight
+// is answered, and keeps clients out until release is called.
+func (s *Server) disconnect(tokens []string, reason error) (release func()) {
 	s.exports.fence(tokens, reason.Error())
 	for _, t := range tokens {
 		s.nbd.CloseExport(t, reason)
 	}
-	return func() { s.exports.unfence(tokens) }, nil
+	return func() { s.exports.unfence(tokens) }
+}
+
+// backupStatus is Status of a session that must be a backup.
+func (s *Server) backupStatus(id string) (volume.Status, error) {
+	st, err := s.engines.vols.Status(id)
+	if err == nil && st.Clone {
+		err = &api.Error{Status: http.StatusBadRequest, Message: id + " is a clone, not a backup", Hint: "see: strongroom clone show " + id}
+	}
+	return st, err
 }
 
 // expire ends the sessions whose time has passed.

@@ -24,7 +24,9 @@ type engines struct {
 	blocks *dedup.Store
 	cat    *catalog.Catalog
 	vols   *volume.Manager
-	opened metrics.Opened // how the databases were opened
+	// sessions turns what vols tells into log lines.
+	sessions *sessionLog
+	opened   metrics.Opened // how the databases were opened
 }
 
 // openEngines opens everything from the bottom up. On an error what was opened
@@ -34,7 +36,7 @@ func openEngines(c *Config, fs vfs.FS, clock func() time.Time, log *slog.Logger,
 	if err != nil {
 		return nil, err
 	}
-	e = &engines{}
+	e = &engines{sessions: newSessionLog(log, ended)}
 	if e.dir, err = openDataDir(fs, c.Data, clock()); err != nil {
 		return nil, err
 	}
@@ -53,12 +55,13 @@ func openEngines(c *Config, fs vfs.FS, clock func() time.Time, log *slog.Logger,
 	if err == nil {
 		e.vols, err = volume.OpenManager(volume.Options{
 			FS: fs, Dir: e.dir.join("sessions"), Blocks: e.blocks, Catalog: e.cat,
-			Clock: clock, BootID: boot, Events: volumeEvents(log, ended),
+			Clock: clock, BootID: boot, Events: e.sessions.events(),
 		})
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open data directory %s: %w", c.Data, err), e.close())
 	}
+	e.sessions.open(e.vols.Clones())
 	return e, nil
 }
 

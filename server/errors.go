@@ -30,7 +30,7 @@ var refusals = []struct {
 	{maintenance.ErrStrictChains, http.StatusConflict, "strongroom policy set VM --strict-chains=false"},
 	{catalog.ErrHeld, http.StatusConflict, "release it first: strongroom point release REF"},
 	{catalog.ErrLocked, http.StatusConflict, ""},
-	{volume.ErrInUse, http.StatusConflict, "see: strongroom backup status"},
+	{volume.ErrInUse, http.StatusConflict, "see: strongroom backup status; strongroom clone list"},
 	{volume.ErrMismatch, http.StatusConflict, "start with mode full, or with the parent the server has"},
 	{volume.ErrUnfinished, http.StatusConflict, "the backup is still open: put its files right, and commit again"},
 	{volume.ErrDead, http.StatusGone, "abort it, and back up again"},

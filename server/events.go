@@ -7,28 +7,10 @@ import (
 	"github.com/strongroom-backup/strongroom/dedup"
 	"github.com/strongroom-backup/strongroom/nbd"
 	"github.com/strongroom-backup/strongroom/tier"
-	"github.com/strongroom-backup/strongroom/volume"
 )
 
 // The engines call these hooks; here they become log lines. Hooks must be
 // quick: writing a line to standard error is.
-
-// volumeEvents also tells ended of sessions that go on no more.
-func volumeEvents(log *slog.Logger, ended func(session string)) volume.Events {
-	return volume.Events{
-		Recovered: func(session, vm string, disks int) {
-			log.Info("open backup goes on after the restart", keySession, session, keyVM, vm, "disks", disks)
-		},
-		Dead: func(session, vm, reason string) {
-			log.Error("backup is dead: acknowledged writes may be lost; its exports are refused", keySession, session, keyVM, vm, keyReason, reason)
-			ended(session)
-		},
-		Closed: func(session, vm string, s volume.State) {
-			log.Info("backup "+string(s), keySession, session, keyVM, vm)
-			ended(session)
-		},
-	}
-}
 
 func dedupEvents(log *slog.Logger) dedup.Events {
 	var damage burst // whoever reads damaged data again and again makes it

@@ -15,7 +15,7 @@ import (
 	"github.com/strongroom-backup/strongroom/volume"
 )
 
-// exports is what the NBD server serves: the disks of open sessions under their
+// exports is what the NBD server serves: the disks of open backups and clones under their
 // tokens, writable and never listed; every committed image as VM/DISK@POINT
 // and VM:DISK@POINT, read-only; every file of a point as VM:/NAME@POINT,
 // read-only and not listed.
@@ -101,7 +101,7 @@ func (x *exports) Stat(ctx context.Context, name string) (nbd.Info, int64, error
 		return nbd.Info{}, 0, err
 	}
 	defer d.Close()
-	return tokenInfo(name, d), d.Size(), nil
+	return x.tokenInfo(name, d), d.Size(), nil
 }
 
 // Open implements nbd.Exports.
@@ -121,7 +121,7 @@ func (x *exports) Open(ctx context.Context, name string) (nbd.Device, nbd.Info, 
 	if err != nil {
 		return nil, nbd.Info{}, err
 	}
-	return diskDevice{d}, tokenInfo(name, d), nil
+	return diskDevice{d}, x.tokenInfo(name, d), nil
 }
 
 // committed is what an export name of a point means.
@@ -183,15 +183,22 @@ func (x *exports) openToken(token string) (*volume.Disk, error) {
 	d, err := x.vols.OpenExport(token)
 	switch {
 	case errors.Is(err, volume.ErrNoSession):
-		return nil, fmt.Errorf("%w: no open backup has it", nbd.ErrUnknownExport)
-	case errors.Is(err, volume.ErrDead), errors.Is(err, volume.ErrClosed):
+		return nil, fmt.Errorf("%w: no open backup or clone has it", nbd.ErrUnknownExport)
+	case errors.Is(err, volume.ErrDead), errors.Is(err, volume.ErrClosed), errors.Is(err, volume.ErrStale):
 		return nil, fmt.Errorf("%w: %v", nbd.ErrRefused, err)
 	}
 	return d, err
 }
 
-func tokenInfo(token string, d *volume.Disk) nbd.Info {
-	return nbd.Info{Name: token, Description: "backup of disk " + d.Name() + " of " + d.VM()}
+func (x *exports) tokenInfo(token string, d *volume.Disk) nbd.Info {
+	info := nbd.Info{Name: token, Description: "backup of disk " + d.Name() + " of " + d.VM()}
+	if d.Clone() {
+		info.Description = "clone of disk " + d.Name() + " of " + d.VM()
+		if st, err := x.vols.Status(d.Session()); err == nil {
+			info.Description += "@" + st.Base
+		}
+	}
+	return info
 }
 
 // diskDevice is a session's disk as NBD sees it.

@@ -43,7 +43,7 @@ func (s *Server) getBackups(http.ResponseWriter, *http.Request) (any, error) {
 }
 
 func (s *Server) getBackup(_ http.ResponseWriter, r *http.Request) (any, error) {
-	st, err := s.engines.vols.Status(r.PathValue("session"))
+	st, err := s.backupStatus(r.PathValue("session"))
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/strongroom-backup/strongroom/catalog"
@@ -55,11 +54,9 @@ func (s *Server) deletePoint(_ http.ResponseWriter, r *http.Request) (any, error
 	if err != nil {
 		return nil, err
 	}
-	now := false
-	if text := r.URL.Query().Get("now"); text != "" {
-		if now, err = strconv.ParseBool(text); err != nil {
-			return nil, badRequest("now=%.40q: want true or false", text)
-		}
+	now, err := queryBool(r, "now")
+	if err != nil {
+		return nil, err
 	}
 	d, err := s.upkeep.Delete(id, now)
 	if err != nil {

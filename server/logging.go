@@ -15,6 +15,7 @@ const (
 	keyVM       = "vm"
 	keyDisk     = "disk"
 	keySession  = "session"
+	keyClone    = "clone"
 	keyPoint    = "point"
 	keyExport   = "export"
 	keyPeer     = "peer"

@@ -64,7 +64,7 @@ func TestOpenAPISchemas(t *testing.T) {
 	doc := readOpenAPI(t)
 	types := []any{
 		api.Error{}, api.Health{}, api.Info{}, api.NBDInfo{}, api.BackupRequest{}, api.DiskRequest{}, api.Blob{}, api.Backup{},
-		api.BackupDisk{}, api.Receipt{}, api.Image{}, api.VM{}, api.VMDisk{}, api.Point{}, api.BlobInfo{}, api.Removed{}, api.Stats{},
+		api.BackupDisk{}, api.CloneRequest{}, api.Clone{}, api.CloneDisk{}, api.CloneClient{}, api.Receipt{}, api.Image{}, api.VM{}, api.VMDisk{}, api.Point{}, api.BlobInfo{}, api.Removed{}, api.Stats{},
 		api.HoldRequest{}, api.LockRequest{}, api.Keep{}, api.Policy{}, api.VMPolicy{}, api.Usage{}, api.UsageReport{}, api.Chain{},
 		api.ChainImage{}, api.MergeRequest{}, api.Merged{}, api.PruneRequest{}, api.PruneReport{}, api.PrunePoint{}, api.GCRequest{},
 		api.GCResult{}, api.GCStatus{}, api.VerifyRequest{}, api.VerifyResult{}, api.ScrubStatus{}, api.DamageReport{}, api.DamagedPack{},

@@ -55,6 +55,7 @@ type Server struct {
 	files   *files.Service
 	logins  *jobLogins
 	commits singleflight.Group // by session
+	verbs   keyLocks           // by clone: one verb at a time
 	// importing is how far the commits under way are: *api.Progress by session.
 	importing sync.Map
 	// publishing is held shared by commits, and by Close before the engines are
@@ -176,6 +177,7 @@ func (s *Server) newMetrics(version string) (http.Handler, error) {
 		Version:  version,
 		NBD:      s.nbd.Stats,
 		Volume:   s.engines.vols.Stats,
+		Clones:   s.engines.vols.Clones,
 		Catalog:  s.engines.cat.Stats,
 		Dedup:    s.engines.blocks.Stats,
 		Tier:     s.engines.tier.Usage,

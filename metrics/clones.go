@@ -1,0 +1,50 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/strongroom-backup/strongroom/volume"
+)
+
+var (
+	clones       = gauge("clones", "Clones there are, by state.", "state")
+	cloneBytes   = gauge("clone_bytes", "Bytes of the clones there are: written by clients, new to the store, stored for them.", "kind")
+	cloneJournal = gauge("clone_journal_bytes", "Bytes of the journals of clones, which say where their writes lie.")
+	cloneOldest  = gauge("clone_oldest_timestamp_seconds", "When the oldest clone was created; not there when there is none.")
+)
+
+// cloneStates are those that lead somewhere, in the API's words.
+var cloneStates = map[volume.State]string{
+	volume.Open: "open", volume.Committing: "sealing", volume.Stale: "stale", volume.Dead: "dead",
+}
+
+func collectClones(to sink, list []volume.Status) {
+	count := map[volume.State]int{}
+	var written, fresh, stored, journal int64
+	var oldest time.Time
+	for _, st := range list {
+		if cloneStates[st.State] == "" {
+			continue // it has ended, and is only remembered
+		}
+		count[st.State]++
+		if oldest.IsZero() || st.Started.Before(oldest) {
+			oldest = st.Started
+		}
+		for _, d := range st.Disks {
+			written += d.WrittenBytes
+			fresh += d.NewBytes
+			stored += d.StoredBytes
+			journal += d.JournalBytes
+		}
+	}
+	for state, name := range cloneStates {
+		put(to, clones, count[state], name)
+	}
+	put(to, cloneBytes, written, "written")
+	put(to, cloneBytes, fresh, "new")
+	put(to, cloneBytes, stored, "stored")
+	put(to, cloneJournal, journal)
+	if !oldest.IsZero() {
+		putTime(to, cloneOldest, oldest)
+	}
+}
