@@ -37,8 +37,22 @@ const (
 	// maxPatchedBlocks is how many blocks of a disk may carry raw extents; past it every new
 	// partial write merges its block at once. Some 100 bytes each.
 	maxPatchedBlocks = 1 << 16
+	// maxRetired is how many runs of overwritten addresses a disk of a clone keeps until it
+	// flushes itself: 1.5 MiB, and twice that while it does.
+	maxRetired = 1 << 16
+	// rewriteFloor is how many bytes a clone's journal may grow before it is written anew. A
+	// start reads it all, in less than a second; a smaller one would be written anew for nothing.
+	rewriteFloor = 64 << 20
+	// foldPatches is how many raw extents make a block worth merging when the journal is written
+	// anew; fewer are copied, once.
+	foldPatches = 8
+	// maxChunkPatches is how many raw extents of one chunk are copied while its disk waits.
+	maxChunkPatches = 256
 	// addrCacheChunks is how many expanded chunk records (8 KiB each) all readers share.
 	addrCacheChunks = 2048
+	// compareBlocks is how many blocks of two images are compared at a time: few enough for
+	// clients that ask for one extent after the other, enough to look packs up in passing.
+	compareBlocks = 128
 	// keepClosed is how long the outcome of a finished session can be asked for.
 	keepClosed = 7 * 24 * time.Hour
 	// settledAfter is when the last change of an ended session is surely on the disk: every kernel
@@ -48,6 +62,11 @@ const (
 	maxClosed = 10_000
 	// maxSessions bounds the open ones; each costs descriptors and memory.
 	maxSessions = 4096
+	// maxClones bounds the clones, each of which may take as much memory as a busy backup for weeks.
+	maxClones = 256
+	// maxFormer is how many tokens of before a disk was resumed are remembered, to say so to who
+	// comes with one.
+	maxFormer = 16
 	// maxRoomMade is how often a start may make room before it gives up; once is enough unless
 	// other starts take the room.
 	maxRoomMade = 16
