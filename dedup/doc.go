@@ -12,7 +12,7 @@
 //	Addr    pack number << 16 | slot: a block's place for ever
 //
 // docs/FORMAT.md, chapter "Packs", says every byte. Start reading with
-// batch.go (how a block gets its address), span.go (how it is read), openpack.go
+// batch.go (how a block gets its address), request.go (how it is read), openpack.go
 // and seal.go (the life of a pack) and recover.go (what Open does). Of what goes
 // on later: collect.go, condemn.go and sweep.go (garbage collection), swap.go and
 // rewrite.go (how a pack gets its next generation), examine.go, verify.go,

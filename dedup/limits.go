@@ -30,6 +30,12 @@ const (
 	batchBlocks = 16
 	// readSpan is the most bytes of neighbouring frames fetched by one read.
 	readSpan = 1 << 20
+	// readThrough is how much between two wanted frames is read and thrown away
+	// rather than read around: what a second read costs even of memory.
+	readThrough = 32 << 10
+	// shareBlocks is the least part of a request that is worth another core's
+	// while: half a millisecond's work, where waking it takes a hundredth of that.
+	shareBlocks = 8
 	// maxSealing bounds the packs that wait for their seal's fdatasync; the
 	// next one makes its writer wait, so a slow disk slows the client.
 	maxSealing = 16

@@ -88,6 +88,9 @@ type Store struct {
 
 	putAt atomic.Int64 // when a writer stored something last, monotonic, see busy
 
+	cores   int          // that decode
+	reading atomic.Int64 // cores that read for somebody
+
 	readOnly    bool         // of a Reader: there is no index, and nothing is written
 	sealedBytes atomic.Int64 // of the files of packs that are not open, graves included
 
@@ -113,7 +116,7 @@ type Store struct {
 	closed   atomic.Bool
 
 	batches   sync.Pool // of *batch
-	spans     sync.Pool // of *span
+	requests  sync.Pool // of *request
 	frameBufs [FrameBlocks]sync.Pool
 }
 
@@ -159,7 +162,7 @@ func open(o Options) (*Store, error) {
 
 func newStore(o Options, c *codec) *Store {
 	s := &Store{
-		opts: o, tier: o.Tier, hash: newHasher(o.Key), codec: c,
+		opts: o, tier: o.Tier, hash: newHasher(o.Key), codec: c, cores: runtime.GOMAXPROCS(0),
 		packs: newPackSet(), recent: newRecent(),
 		space:   space{tier: o.Tier, reserve: o.ReserveBytes, now: o.Clock},
 		tocs:    newCache[tier.ID](o.TOCCacheBytes, func(*toc) {}),
@@ -169,7 +172,7 @@ func newStore(o Options, c *codec) *Store {
 	s.frames = newCache[frameKey](o.FrameCacheBytes, s.putFrameBuf)
 	s.open.packs = make(map[uint64]*openPack)
 	s.batches.New = func() any { return newBatch(s) }
-	s.spans.New = func() any { return newSpan(s) }
+	s.requests.New = func() any { return newRequest(s) }
 	for i := range s.frameBufs {
 		s.frameBufs[i].New = func() any { return &frameBuf{data: make([]byte, (i+1)*BlockSize, (i+1)*BlockSize+decodeSlack)} }
 	}

@@ -77,15 +77,49 @@ func (x *Image) ReadAt(p []byte, off int64) (int, error) {
 	if err := checkRange(off, int64(len(p)), x.Size()); err != nil || len(p) == 0 {
 		return 0, err
 	}
-	first := off / dedup.BlockSize
-	list := make([]dedup.Addr, (off+int64(len(p))-1)/dedup.BlockSize-first+1)
-	if err := x.m.cache.fill(&x.base, first, list); err != nil {
-		return 0, err
-	}
-	if err := x.m.readBlocks(p, off, list); err != nil {
+	if err := x.read(p, off); err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// read reads chunk by chunk.
+func (x *Image) read(p []byte, off int64) error {
+	for len(p) > 0 {
+		in := off % dedup.ChunkSize
+		n := min(int64(len(p)), dedup.ChunkSize-in)
+		list, err := x.m.cache.get(x.base.number(off / dedup.ChunkSize))
+		if err != nil {
+			return err
+		}
+		if err := x.m.readWindow(p[:n], off, list[:], int(in/dedup.BlockSize)); err != nil {
+			return err
+		}
+		p, off = p[n:], off+n
+	}
+	return nil
+}
+
+// readWindow fills p, which begins at byte off of a disk, from the blocks that
+// hold it: list[first] is the block of off. What else is in list lies around it.
+func (m *Manager) readWindow(p []byte, off int64, list []dedup.Addr, first int) error {
+	if in := int(off % dedup.BlockSize); in != 0 || len(p) < dedup.BlockSize {
+		n := min(len(p), dedup.BlockSize-in)
+		if err := m.blocks.ReadBytes(list[first], in, p[:n]); err != nil {
+			return err
+		}
+		p, first = p[n:], first+1
+	}
+	if whole := len(p) / dedup.BlockSize; whole > 0 {
+		if err := m.blocks.ReadWithin(list, first, first+whole, p[:whole*dedup.BlockSize]); err != nil {
+			return err
+		}
+		p, first = p[whole*dedup.BlockSize:], first+whole
+	}
+	if len(p) == 0 {
+		return nil
+	}
+	return m.blocks.ReadBytes(list[first], 0, p)
 }
 
 // Extents tells which parts of [off, off+n) are zero, without reading data.
