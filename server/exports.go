@@ -115,7 +115,7 @@ func (x *exports) Open(ctx context.Context, name string) (nbd.Device, nbd.Info, 
 		if err != nil {
 			return nil, nbd.Info{}, err
 		}
-		return imageDevice{image}, im.info, nil
+		return x.device(image), im.info, nil
 	}
 	d, err := x.openToken(name)
 	if err != nil {

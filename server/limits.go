@@ -126,6 +126,8 @@ const (
 	// listedExportsMax bounds the answer to NBD_OPT_LIST; any export can be
 	// opened whether it is listed or not.
 	listedExportsMax = 10_000
+	// listedContextsMax is a month of daily points; any other can be named.
+	listedContextsMax = 32
 
 	// expireEvery is how late an expired backup may be noticed.
 	expireEvery = 5 * time.Second
