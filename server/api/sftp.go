@@ -55,8 +55,8 @@ func (l *BackupLogin) MountCommand(keyFile, hostsFile, dir string) string {
 	} else {
 		options += ",IdentitiesOnly=yes,IdentityFile=" + optionValue(keyFile)
 	}
-	return "mkdir -p " + shellWord(dir) + " && sshfs -p " + port + " -o " + shellWord(options) + " " +
-		shellWord(l.User+"@"+host+":"+l.Path) + " " + shellWord(dir)
+	return "mkdir -p " + ShellWord(dir) + " && sshfs -p " + port + " -o " + ShellWord(options) + " " +
+		ShellWord(l.User+"@"+host+":"+l.Path) + " " + ShellWord(dir)
 }
 
 // optionValue is a path within sshfs's options, which commas part; ssh then
@@ -69,8 +69,8 @@ func optionValue(path string) string {
 	return strings.NewReplacer(`\`, `\\`, ",", `\,`).Replace(path)
 }
 
-// shellWord quotes what a shell would not take as one word.
-func shellWord(s string) string {
+// ShellWord quotes what a shell would not take as one word.
+func ShellWord(s string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/.,:=@%+-_"
 	if s != "" && strings.Trim(s, plain) == "" {
 		return s
