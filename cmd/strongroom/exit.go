@@ -34,9 +34,9 @@ const exitHelp = `Exit codes:
   2    wrong usage or configuration
   3    no such session, clone, VM, point, disk, file, blob or job
   4    refused: the server's state or rights do not allow it (mismatching parent,
-       session closed or dead, clone stale or in use, point held, locked or in use, job
-       running, missing token, a file that cannot become an image, SFTP off, file exists, data
-       directory in use)
+       session closed or dead, clone stale or in use, point held, locked or in use,
+       job running, missing token, a file that cannot become an image, SFTP off,
+       file exists, data directory in use)
   5    no server answers
   6    stored data is damaged; a restore has written nothing
   130  interrupted`
