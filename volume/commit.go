@@ -57,10 +57,15 @@ func NewReceipt(p catalog.Point) Receipt {
 // Commit waits for operations under way and lets no new ones in; the caller
 // has taken leave of the session's clients before.
 func (m *Manager) Commit(id string) (Receipt, error) {
-	s, err := m.find(id)
+	s, err := m.backup(id)
 	if err != nil {
 		return Receipt{}, err
 	}
+	return m.publish(s)
+}
+
+// publish is Commit and SealClone.
+func (m *Manager) publish(s *session) (Receipt, error) {
 	s.verb.Lock()
 	defer s.verb.Unlock()
 	start := time.Now()
@@ -80,7 +85,10 @@ func (m *Manager) Commit(id string) (Receipt, error) {
 	defer m.epochs.leave(op)
 	p, err := s.commit()
 	if err != nil {
-		return Receipt{}, fmt.Errorf("commit backup %s of VM %s: %w", id, s.file.VM, err)
+		if s.file.Clone {
+			return Receipt{}, fmt.Errorf("seal clone %s of VM %s: %w", s.file.ID, s.file.VM, err)
+		}
+		return Receipt{}, fmt.Errorf("commit backup %s of VM %s: %w", s.file.ID, s.file.VM, err)
 	}
 	m.stats.committed.Add(1)
 	m.stats.commits.Since(start)
@@ -93,6 +101,11 @@ func (s *session) commit() (catalog.Point, error) {
 	if err := s.complete(); err != nil {
 		return catalog.Point{}, err
 	}
+	if s.file.Clone {
+		if err := s.foldAll(); err != nil {
+			return catalog.Point{}, err
+		}
+	}
 	if s.state() == Open {
 		if err := s.setState(Committing, ids.New(s.m.now())); err != nil {
 			return catalog.Point{}, err
@@ -103,13 +116,16 @@ func (s *session) commit() (catalog.Point, error) {
 	if err == nil {
 		files, err = s.fileImages()
 	}
+	now := s.content()
+	if err == nil && s.file.Clone {
+		now.Blobs, err = s.m.blobsOf(now.Base)
+	}
 	if err == nil && !mutant.On("volume/commit-before-sync") {
 		err = s.syncPacks()
 	}
 	if err != nil {
 		return catalog.Point{}, s.reopen(err)
 	}
-	now := s.content()
 	p, err := s.m.cat.Commit(catalog.NewPoint{
 		ID: now.Point, VM: now.VM, Start: now.Started, Manual: now.Manual,
 		Labels: now.Labels, Images: images, Files: files, Blobs: now.Blobs,
@@ -226,7 +242,7 @@ func (d *disk) record(index uint32) (catalog.ChunkRef, error) {
 		}
 	}
 	d.mu.Unlock()
-	a, _, err := d.view(int64(index))
+	a, _, _, err := d.view(int64(index))
 	if err != nil {
 		return catalog.ChunkRef{}, err
 	}

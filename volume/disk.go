@@ -14,7 +14,9 @@ type disk struct {
 	s    *session
 	spec diskFile
 	file *fileEnd // of a file; nil for a disk
-	gone bool     // an added disk that was dropped; guarded by session.gate
+	gone bool     // an added disk that was dropped, or a clone's before it was resumed; guarded by session.gate
+
+	clone *cloneDisk // of a clone; nil for others
 
 	sources []*file // whose blocks were copied here; guarded by session.mu
 	base    base    // what shows through untouched blocks: the parent, or nothing
@@ -29,13 +31,18 @@ type disk struct {
 	recent   []int64           // blocks patched since settle last ran
 	total    counts
 	isClean  bool       // the last mark in the journal is recClean
-	flushed  uint64     // records replayed up to the last recClean, it included
-	synced   uint64     // records below this number are power-cut safe
+	flushed  uint64     // records replayed up to the last flush: with the recClean, or without a clone's mark
+	synced   uint64     // records below this number are on the disk
+	syncing  sync.Mutex // one sync of the journal at a time; taken before mu
+	syncErr  error      // why no sync is tried any more; guarded by syncing
 	dirty    *dirtyMark // not nil while a recDirty waits for its sync
 }
 
 func newDisk(s *session, spec diskFile) (*disk, error) {
 	d := &disk{s: s, spec: spec, chunks: map[uint32]*chunk{}, resident: map[uint32]*chunk{}, isClean: true}
+	if s.file.Clone {
+		d.clone = newCloneDisk()
+	}
 	if spec.Hint != "" {
 		d.hint, _ = s.m.loadBase(spec.Hint, spec.Disk) // a point deleted meanwhile only costs a hint
 	}
@@ -119,9 +126,17 @@ func (d *disk) log(f func() error) error {
 	}
 	wait := d.dirty
 	d.mu.Unlock()
-	if err != nil || wait == nil {
-		return err
+	if err == nil && wait != nil {
+		err = d.syncDirty(wait)
 	}
+	if err == nil && d.clone != nil {
+		err = d.tend()
+	}
+	return err
+}
+
+// syncDirty waits until a dirty mark is on the disk.
+func (d *disk) syncDirty(wait *dirtyMark) error {
 	wait.once.Do(func() {
 		wait.err = d.syncJournal()
 		d.mu.Lock()
@@ -162,7 +177,13 @@ func (d *disk) markDirty() error {
 	if !d.isClean {
 		return nil
 	}
-	if err := d.journal.mark(recDirty); err != nil {
+	var err error
+	if d.clone != nil {
+		err = d.journal.appendMark(d.clone.marked, d.synced)
+	} else {
+		err = d.journal.mark(recDirty)
+	}
+	if err != nil {
 		return err
 	}
 	d.isClean, d.dirty = false, new(dirtyMark)
@@ -188,20 +209,52 @@ func (d *disk) clean(mark uint64) error {
 		d.mu.Unlock()
 		return nil
 	}
-	if d.journal.seq == mark && !d.isClean {
-		if err := d.journal.mark(recClean); err != nil {
-			d.mu.Unlock()
-			return err
-		}
-		d.isClean = true
+	if err := d.markClean(mark); err != nil {
+		d.mu.Unlock()
+		return err
 	}
 	d.mu.Unlock()
-	return d.syncJournal()
+	if err := d.syncJournal(); err != nil || d.clone == nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.clone.covered(mark)
+	return nil
+}
+
+// markClean says in the journal that the packs of all records below mark are
+// synced: for a clone always, else only if these are all there are.
+func (d *disk) markClean(mark uint64) error {
+	all := d.journal.seq == mark
+	switch {
+	case d.clone == nil && (!all || d.isClean):
+		return nil
+	case d.clone == nil:
+		if err := d.journal.mark(recClean); err != nil {
+			return err
+		}
+	case all && d.isClean || !all && mark <= d.clone.marked:
+		return nil // a flush has said as much
+	default:
+		if err := d.journal.appendMark(mark, d.synced); err != nil {
+			return err
+		}
+		d.clone.marked = mark
+	}
+	d.isClean = all
+	return nil
 }
 
 // syncJournal makes every record appended so far power-cut safe. A failed sync
-// kills the session: the kernel may have dropped the records.
+// kills the session: the kernel may have dropped the records. It is not tried
+// again, by those that wait for it neither.
 func (d *disk) syncJournal() error {
+	d.syncing.Lock()
+	defer d.syncing.Unlock()
+	if d.syncErr != nil {
+		return d.syncErr
+	}
 	d.mu.Lock()
 	if d.journal == nil {
 		d.mu.Unlock()
@@ -217,9 +270,9 @@ func (d *disk) syncJournal() error {
 		if d.closed() { // a file that nobody has open any more
 			return nil
 		}
-		err = fmt.Errorf("sync session journal: %w", err)
-		d.s.kill(err.Error())
-		return err
+		d.syncErr = fmt.Errorf("sync session journal: %w", err)
+		d.s.kill(d.syncErr.Error())
+		return d.syncErr
 	}
 	d.s.m.stats.journalSyncs.Add(1)
 	d.mu.Lock()
@@ -242,6 +295,7 @@ func (d *disk) touch(index uint32) (*chunk, error) {
 		c = new(chunk)
 		d.chunks[index] = c
 	}
+	d.uncopy(index)
 	d.tick++
 	c.used = d.tick
 	if c.blocks != nil {

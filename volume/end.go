@@ -11,7 +11,7 @@ import (
 // Abort drops a session: nothing of it is published. Aborting an ended session
 // again is not an error, unless it was committed.
 func (m *Manager) Abort(id string) error {
-	s, err := m.find(id)
+	s, err := m.backup(id)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (m *Manager) due(now time.Time) (list []*session) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.sessions {
-		if st := s.state(); (st == Open || st == Dead) && now.After(s.file.Expires) {
+		if st := s.state(); !s.file.Clone && (st == Open || st == Dead) && now.After(s.file.Expires) {
 			list = append(list, s)
 		}
 	}
@@ -100,7 +100,7 @@ func (m *Manager) forget(now time.Time) error {
 			old = append(old, s)
 			delete(m.sessions, s.file.ID)
 			for _, d := range s.disks {
-				delete(m.exports, d.spec.Token)
+				m.unname(d)
 			}
 		}
 	}

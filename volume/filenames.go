@@ -145,7 +145,7 @@ func (s *session) createFile(e *fileEntry) (*file, error) {
 	f := newFile(s, e)
 	var err error
 	path := s.m.fileJournalPath(s.file.ID, f.id)
-	if f.d.journal, err = createJournal(s.m.fs, path, fileJournalOwner(s.file.ID, f.id), f.d.spec.Size); err != nil {
+	if f.d.journal, err = createJournal(s.m.fs, path, fileJournalOwner(s.file.ID, f.id), f.d.spec.Size, 0); err != nil {
 		s.m.files.Add(-1)
 		return nil, errors.Join(err, s.m.fs.Remove(path))
 	}

@@ -135,7 +135,7 @@ func (s *session) createDisk(spec diskFile) (*disk, error) {
 		return nil, err
 	}
 	path := s.m.journalPath(s.file.ID, spec.Disk)
-	if d.journal, err = createJournal(s.m.fs, path, journalOwner(s.file.ID, spec.Disk), spec.Size); err != nil {
+	if d.journal, err = createJournal(s.m.fs, path, s.owner(spec.Disk), spec.Size, 0); err != nil {
 		return nil, errors.Join(err, s.m.fs.Remove(path))
 	}
 	next := s.content()
@@ -342,7 +342,7 @@ func (d *disk) putMerged(f *disk, list []dedup.Addr, patched []patchedBlock) (c 
 		if err := d.s.m.blocks.Read(at, buf[:]); err != nil {
 			return c, err
 		}
-		if err := f.overlay(buf[:], 0, b.list); err != nil {
+		if err := f.overlay(buf[:], 0, b.list, b.raw); err != nil {
 			return c, err
 		}
 		r, err := d.s.writer.Put(buf[:], nil, at)

@@ -34,6 +34,7 @@ const (
 	recClean recordType = 5 // all before this is power-cut safe
 	recDirty recordType = 6 // synced before the first acknowledgement after a recClean
 	recFile  recordType = 7 // a file's length and attributes are these now
+	recMark  recordType = 8 // in a clone: all before a number is power-cut safe
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -44,17 +45,18 @@ var errTorn = errors.New("no valid record here")
 // journal is the append-only file behind one disk of a session. It does no
 // locking: disk.mu guards it.
 type journal struct {
-	file vfs.File
-	seed uint32 // CRC state after the salt, so that client data cannot look like a record
-	end  int64  // where the next record goes
-	seq  uint64 // number of the next record
-	soil int64  // up to here a write that failed may have left something
-	buf  []byte
+	file  vfs.File
+	seed  uint32 // CRC state after the salt, so that client data cannot look like a record
+	end   int64  // where the next record goes
+	first uint64 // number of the first record
+	seq   uint64 // number of the next record
+	soil  int64  // up to here a write that failed may have left something
+	buf   []byte
 }
 
 // createJournal makes an empty journal, synced. The caller syncs the directory.
-// owner is whose it is, for openJournal.
-func createJournal(fs vfs.FS, path, owner string, diskSize int64) (*journal, error) {
+// owner is whose it is, for openJournal; first is the number of its first record.
+func createJournal(fs vfs.FS, path, owner string, diskSize int64, first uint64) (*journal, error) {
 	f, err := fs.OpenReadWrite(path, journalCategory) // WriteAt needs it; it creates
 	if err != nil {
 		return nil, err
@@ -65,6 +67,7 @@ func createJournal(fs vfs.FS, path, owner string, diskSize int64) (*journal, err
 	binary.LittleEndian.PutUint64(h[16:], uint64(diskSize))
 	rand.Read(h[24:40])
 	binary.LittleEndian.PutUint32(h[40:], ownerSum(owner))
+	binary.LittleEndian.PutUint64(h[44:], first)
 	binary.LittleEndian.PutUint32(h[60:], crc32.Checksum(h[:60], castagnoli))
 	if _, err = f.WriteAt(h, 0); err == nil {
 		err = f.Sync()
@@ -72,7 +75,15 @@ func createJournal(fs vfs.FS, path, owner string, diskSize int64) (*journal, err
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("create journal %s: %w", path, err), f.Close())
 	}
-	return &journal{file: f, seed: crc32.Checksum(h[24:40], castagnoli), end: journalHeaderSize}, nil
+	return newJournal(f, h), nil
+}
+
+// newJournal is a journal before its first record.
+func newJournal(f vfs.File, h []byte) *journal {
+	return &journal{
+		file: f, seed: crc32.Checksum(h[24:40], castagnoli), end: journalHeaderSize,
+		first: binary.LittleEndian.Uint64(h[44:]), seq: binary.LittleEndian.Uint64(h[44:]),
+	}
 }
 
 // openJournal checks the header of an existing journal. replay finds its end.
@@ -88,7 +99,7 @@ func openJournal(fs vfs.FS, path, owner string, diskSize int64) (*journal, error
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("journal %s: %w", path, err), f.Close())
 	}
-	return &journal{file: f, seed: crc32.Checksum(h[24:40], castagnoli), end: journalHeaderSize}, nil
+	return newJournal(f, h), nil
 }
 
 // ownerSum names a disk of a session in a few bytes; never 0, which is what
@@ -326,3 +337,29 @@ func decodeZero(p []byte, size int64) (off, n int64, written bool, err error) {
 
 // seqOf is the number in a record's header.
 func seqOf(h []byte) uint64 { return binary.LittleEndian.Uint64(h[8:]) }
+
+const markPayload = 16
+
+// appendMark logs that every record below safe is power-cut safe, its packs too.
+// It is a clean mark when safe is its own number. The records below synced are
+// on the disk already: with a mark behind its end that says so, a journal is
+// damaged, and not just cut.
+func (j *journal) appendMark(safe, synced uint64) error {
+	j.begin(recMark)
+	j.buf = binary.LittleEndian.AppendUint64(j.buf, safe)
+	j.buf = binary.LittleEndian.AppendUint64(j.buf, synced)
+	_, err := j.finish()
+	return err
+}
+
+// decodeMark reads a mark that is record number own.
+func decodeMark(p []byte, own uint64) (safe, synced uint64, err error) {
+	if len(p) != markPayload {
+		return 0, 0, fmt.Errorf("mark of %d bytes", len(p))
+	}
+	safe, synced = binary.LittleEndian.Uint64(p), binary.LittleEndian.Uint64(p[8:])
+	if safe > own || synced > own {
+		return 0, 0, fmt.Errorf("record %d is a mark of %d and %d", own, safe, synced)
+	}
+	return safe, synced, nil
+}

@@ -19,7 +19,7 @@ const testDiskSize = 3*dedup.ChunkSize + 777
 // sampleJournal has one record of every type.
 func sampleJournal(t testing.TB, fs vfs.FS) *journal {
 	t.Helper()
-	j, err := createJournal(fs, "j", "a disk", testDiskSize)
+	j, err := createJournal(fs, "j", "a disk", testDiskSize, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,8 @@ const pageBytes = 4096
 // After the death of the process alone nothing is there but a record that was
 // being written, the first pages of it. After a restart of the host, whatever
 // was not synced may have become anything, in any order; but a clean mark that
-// comes later says that everything before it was synced.
+// comes later says that everything before it was synced. A clone's marks say what
+// was synced before they were written.
 func (j *journal) checkEnd(sameBoot bool, known uint64) error {
 	if j.seq < known {
 		return fmt.Errorf("%w: it has %d records of %d", errJournal, j.seq, known)
@@ -68,29 +69,42 @@ func (j *journal) lastByte(size int64) (last int64, err error) {
 	return last, err
 }
 
-const markBytes = recordHeaderSize + recordTrailerSize
-
-// checkMarks wants no clean mark behind the end.
+// checkMarks wants no mark behind the end that says that what is missing was
+// synced.
 func (j *journal) checkMarks(size int64) error {
 	found := false
-	head := []byte{0, 0, 0, 0, byte(recClean), 0, 0, 0}
-	err := j.eachWindow(size, markBytes-1, func(b []byte, _ int64) {
-		for at := 0; ; at++ {
-			i := bytes.Index(b[at:], head)
-			if i < 0 || len(b)-at-i < markBytes {
-				return
-			}
-			at += i
-			mark := b[at : at+markBytes]
-			body := mark[:recordHeaderSize]
-			found = found || seqOf(mark) > j.seq &&
-				binary.LittleEndian.Uint32(mark[recordHeaderSize:]) == crc32.Update(j.seed, castagnoli, body)
-		}
-	})
+	err := j.eachMark(size, recClean, 0, func(mark []byte) { found = true })
+	if err == nil {
+		err = j.eachMark(size, recMark, markPayload, func(mark []byte) {
+			_, synced, err := decodeMark(mark[recordHeaderSize:recordHeaderSize+markPayload], seqOf(mark))
+			found = found || err == nil && synced > j.seq
+		})
+	}
 	if err == nil && found {
 		err = fmt.Errorf("%w: record %d, at byte %d, is not valid, and a flush was acknowledged after it", errJournal, j.seq, j.end)
 	}
 	return err
+}
+
+// eachMark finds the records of a type and length of payload that come later than
+// the one that is missing at the end.
+func (j *journal) eachMark(size int64, t recordType, payload byte, use func(mark []byte)) error {
+	head := []byte{payload, 0, 0, 0, byte(t), 0, 0, 0}
+	n := recordHeaderSize + int(payload) + recordTrailerSize
+	return j.eachWindow(size, int64(n-1), func(b []byte, _ int64) {
+		for at := 0; ; at++ {
+			i := bytes.Index(b[at:], head)
+			if i < 0 || len(b)-at-i < n {
+				return
+			}
+			at += i
+			mark := b[at : at+n]
+			body := mark[:n-recordTrailerSize]
+			if seqOf(mark) > j.seq && binary.LittleEndian.Uint32(mark[len(body):]) == crc32.Update(j.seed, castagnoli, body) {
+				use(mark)
+			}
+		}
+	})
 }
 
 // eachWindow reads the file from the end of the records on, in pieces that

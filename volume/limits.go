@@ -46,6 +46,9 @@ const (
 	// foldPatches is how many raw extents make a block worth merging when the journal is written
 	// anew; fewer are copied, once.
 	foldPatches = 8
+	// rewritePasses is how often a chunk that changes meanwhile is copied beside the writes that
+	// change it; then the disk waits.
+	rewritePasses = 3
 	// maxChunkPatches is how many raw extents of one chunk are copied while its disk waits.
 	maxChunkPatches = 256
 	// addrCacheChunks is how many expanded chunk records (8 KiB each) all readers share.

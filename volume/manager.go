@@ -53,7 +53,13 @@ type Manager struct {
 	stats  counters
 	epochs *epochs
 	files  atomic.Int64 // with a journal, of all sessions
-	ask    atomic.Pointer[func(PlanQuestion) (PlanDecision, error)]
+
+	rewrites sync.WaitGroup // of journals, under way
+
+	// Limits that tests make smaller.
+	maxRetired   int
+	rewriteFloor int64
+	ask          atomic.Pointer[func(PlanQuestion) (PlanDecision, error)]
 
 	// points is held shared while a session begins and exclusively while a
 	// point goes, so that no session begins on a point that is going.
@@ -63,6 +69,7 @@ type Manager struct {
 	mu       sync.Mutex
 	sessions map[string]*session
 	exports  map[string]*disk // by token, of every session remembered
+	former   map[string]*disk // by the tokens it had before its clone was resumed
 	closed   bool
 }
 
@@ -74,9 +81,10 @@ func OpenManager(o Options) (*Manager, error) {
 	}
 	m := &Manager{
 		fs: o.FS, dir: o.Dir, blocks: o.Blocks, cat: o.Catalog, now: o.Clock, boot: o.BootID, events: o.Events,
+		maxRetired: maxRetired, rewriteFloor: rewriteFloor,
 		cache:  newAddrCache(o.Catalog.Chunk),
 		epochs: newEpochs(), pins: pins{readers: map[string]int{}},
-		sessions: map[string]*session{}, exports: map[string]*disk{},
+		sessions: map[string]*session{}, exports: map[string]*disk{}, former: map[string]*disk{},
 	}
 	if err := m.fs.MkdirAll(m.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make session folder: %w", err)
@@ -105,6 +113,7 @@ func (m *Manager) Close() error {
 	for _, s := range all {
 		errs = append(errs, s.shut())
 	}
+	m.rewrites.Wait() // each sees that its session has ended
 	return errors.Join(errs...)
 }
 
@@ -124,18 +133,38 @@ func (m *Manager) add(s *session) {
 	defer m.mu.Unlock()
 	m.sessions[s.file.ID] = s
 	for _, d := range s.disks {
-		if d.spec.Token != "" {
-			m.exports[d.spec.Token] = d
-		}
+		m.name(d)
+	}
+}
+
+// name makes a disk reachable by its token. The caller holds mu.
+func (m *Manager) name(d *disk) {
+	if d.spec.Token != "" {
+		m.exports[d.spec.Token] = d
+	}
+	for _, t := range d.spec.Former {
+		delete(m.exports, t)
+		m.former[t] = d
+	}
+}
+
+// unname is the opposite of name. The caller holds mu.
+func (m *Manager) unname(d *disk) {
+	delete(m.exports, d.spec.Token)
+	for _, t := range d.spec.Former {
+		delete(m.former, t)
 	}
 }
 
 // OpenExport returns the writable disk behind a session's token. The error
-// wraps ErrNoSession, ErrDead or ErrClosed.
+// wraps ErrNoSession, ErrDead, ErrStale or ErrClosed.
 func (m *Manager) OpenExport(token string) (*Disk, error) {
 	m.mu.Lock()
-	d := m.exports[token]
+	d, was := m.exports[token], m.former[token]
 	m.mu.Unlock()
+	if was != nil {
+		return nil, was.s.resumed()
+	}
 	if d == nil {
 		return nil, fmt.Errorf("%w behind export %q", ErrNoSession, token)
 	}

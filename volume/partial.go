@@ -3,6 +3,7 @@ package volume
 import (
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math/bits"
 
 	"github.com/strongroom-backup/strongroom/dedup"
@@ -143,7 +144,7 @@ func (d *disk) foldTo(index uint32, c *chunk, b uint16, keep func(counts, mapped
 	if err := d.s.m.blocks.Read([]dedup.Addr{under}, buf[:]); err != nil {
 		return err
 	}
-	if err := d.overlay(buf[:], 0, c.patches[b]); err != nil {
+	if err := d.overlay(buf[:], 0, c.patches[b], d.journal.file); err != nil {
 		return err
 	}
 	var out [1]dedup.Addr
@@ -156,8 +157,9 @@ func (d *disk) foldTo(index uint32, c *chunk, b uint16, keep func(counts, mapped
 	return keep(counts{fresh: r.NewBytes, stored: r.StoredBytes}, mapped{block: block, count: 1, addr: out[0]})
 }
 
-// overlay applies patches to dst, which holds a block from byte start on.
-func (d *disk) overlay(dst []byte, start int64, list []patch) error {
+// overlay applies patches, whose bytes are in raw, to dst, which holds a block
+// from byte start on.
+func (d *disk) overlay(dst []byte, start int64, list []patch, raw io.ReaderAt) error {
 	for _, p := range list {
 		from := max(int64(p.off), start)
 		to := min(int64(p.off)+int64(p.n), start+int64(len(dst)))
@@ -167,7 +169,7 @@ func (d *disk) overlay(dst []byte, start int64, list []patch) error {
 		part := dst[from-start : to-start]
 		if p.at < 0 {
 			clear(part)
-		} else if err := d.rawBytes(part, from-int64(p.off), &p); err != nil {
+		} else if err := d.rawBytes(part, from-int64(p.off), &p, raw); err != nil {
 			return err
 		}
 	}
@@ -176,11 +178,11 @@ func (d *disk) overlay(dst []byte, start int64, list []patch) error {
 
 // rawBytes fills dst with the bytes of a raw extent from its byte in on. The
 // extent is read whole, for its checksum.
-func (d *disk) rawBytes(dst []byte, in int64, p *patch) error {
+func (d *disk) rawBytes(dst []byte, in int64, p *patch, raw io.ReaderAt) error {
 	buf := blockBuffers.Get().(*[dedup.BlockSize]byte)
 	defer blockBuffers.Put(buf)
 	whole := buf[:p.n]
-	if err := readFull(d.journal.file, whole, p.at); err != nil {
+	if err := readFull(raw, whole, p.at); err != nil {
 		return fmt.Errorf("read raw extent from session journal: %w", err)
 	}
 	if crc32.Checksum(whole, castagnoli) != p.sum {

@@ -46,8 +46,9 @@ func (m *Manager) Pinned(point string) bool {
 // Read reports whether a reader has an image of the point open.
 func (m *Manager) Read(point string) bool { return m.pins.has(point) }
 
-// InUse returns the open sessions whose parent is the given point. Their
-// incremental images need it until they are committed or aborted.
+// InUse returns the open sessions whose parent is the given point, and the clones
+// of it. Their images need it until they are committed or aborted, sealed or
+// discarded.
 func (m *Manager) InUse(point string) (sessions []string) {
 	return m.users(point, (*diskFile).inherits)
 }
@@ -77,15 +78,22 @@ func (m *Manager) users(point string, uses func(*diskFile, string) bool) (sessio
 }
 
 // undecided reports whether the session may still become a point: it is open, or
-// its commit is under way or was interrupted.
+// its commit is under way or was interrupted. Of a clone it reports whether what
+// was written to it must stay, which is until somebody ends it.
 func (s *session) undecided() bool {
 	st := s.state()
+	if s.file.Clone {
+		return st == Open || st == Committing || st == Stale || st == Dead
+	}
 	return (st == Open || st == Committing) && s.dead.Load() == nil
 }
 
 // unused refuses to let a point go whose images open sessions are based on.
 func (m *Manager) unused(point string) error {
 	if users := m.InUse(point); len(users) > 0 && !mutant.On("volume/parent-goes") {
+		if s, err := m.find(users[0]); err == nil && s.file.Clone {
+			return fmt.Errorf("%w: point %s is what clone %s was made of; seal or discard that first", ErrInUse, point, users[0])
+		}
 		return fmt.Errorf("%w: point %s is the parent of backup %s, which is open; commit or abort that first", ErrInUse, point, users[0])
 	}
 	return nil

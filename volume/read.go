@@ -1,6 +1,8 @@
 package volume
 
 import (
+	"io"
+
 	"github.com/strongroom-backup/strongroom/dedup"
 )
 
@@ -25,6 +27,7 @@ func (x *Disk) ReadAt(p []byte, off int64) (int, error) {
 type patchedBlock struct {
 	index int // of the block in the read
 	list  []patch
+	raw   io.ReaderAt // the journal the extents are in
 }
 
 func (d *disk) read(p []byte, off int64) error {
@@ -40,7 +43,7 @@ func (d *disk) read(p []byte, off int64) error {
 	for _, b := range patched {
 		start := (first+int64(b.index))*dedup.BlockSize - off // of the block in p
 		from, to := max(start, 0), min(start+dedup.BlockSize, int64(len(p)))
-		if err := d.overlay(p[from:to], from-start, b.list); err != nil {
+		if err := d.overlay(p[from:to], from-start, b.list, b.raw); err != nil {
 			return err
 		}
 	}
@@ -54,14 +57,14 @@ func (d *disk) resolve(first int64, list []dedup.Addr) (patched []patchedBlock, 
 		block := first + int64(done)
 		index, in := block/dedup.ChunkBlocks, int(block%dedup.ChunkBlocks)
 		n := min(len(list)-done, dedup.ChunkBlocks-in)
-		a, patches, err := d.view(index)
+		a, patches, raw, err := d.view(index)
 		if err != nil {
 			return nil, err
 		}
 		copy(list[done:done+n], a[in:])
 		for b, l := range patches {
 			if i := int(b) - in; i >= 0 && i < n {
-				patched = append(patched, patchedBlock{done + i, l})
+				patched = append(patched, patchedBlock{done + i, l, raw})
 			}
 		}
 		done += n
@@ -70,27 +73,28 @@ func (d *disk) resolve(first int64, list []dedup.Addr) (patched []patchedBlock, 
 }
 
 // view is a chunk as it reads now: addresses with the base filled in, to be
-// read only, and the patches over them.
-func (d *disk) view(index int64) (*addrs, map[uint16][]patch, error) {
+// read only, and the patches over them with the journal that has their bytes. That
+// may be replaced (rewrite.go); it is not closed before the operation ends.
+func (d *disk) view(index int64) (*addrs, map[uint16][]patch, io.ReaderAt, error) {
 	under, err := d.s.m.cache.get(d.base.number(index))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.here(); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	c := d.chunks[uint32(index)]
 	if c == nil {
-		return under, nil, nil
+		return under, nil, nil, nil
 	}
 	if c.spill == spillZero {
-		return &zeroAddrs, nil, nil
+		return &zeroAddrs, nil, nil, nil
 	}
 	a, err := d.load(c)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	for i := range a {
 		if a[i] == inherit {
@@ -104,7 +108,7 @@ func (d *disk) view(index int64) (*addrs, map[uint16][]patch, error) {
 			patches[b] = l
 		}
 	}
-	return a, patches, nil
+	return a, patches, d.journal.file, nil
 }
 
 // readBlocks fills p, which begins at byte off of a disk, from the blocks that
@@ -156,7 +160,7 @@ func (x *Disk) Extents(off, n int64, yield func(length int64, zero bool) bool) e
 
 // present is a chunk's addresses, with some for blocks written in part.
 func (d *disk) present(index int64) (*addrs, error) {
-	a, patches, err := d.view(index)
+	a, patches, _, err := d.view(index)
 	for b := range patches {
 		a[b] = 1 // any address but zero's; a is a copy, since the chunk was touched
 	}

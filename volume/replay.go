@@ -48,6 +48,7 @@ func (m *Manager) recoverSession(id string) (*session, error) {
 	}
 	if err != nil {
 		s := &session{m: m, file: sessionFile{Format: sessionFormat, ID: id, VM: "unknown", State: Dead, Expires: m.now().Add(DefaultTTL)}}
+		s.file.Clone = m.wasClone(id)
 		reason := err.Error()
 		s.file.Reason = reason
 		s.dead.Store(&reason)
@@ -58,10 +59,13 @@ func (m *Manager) recoverSession(id string) (*session, error) {
 	}
 	s := &session{m: m, file: *f}
 	s.files, s.names = map[uint64]*file{}, map[string]*file{}
-	if f.State == Committing {
+	if f.State == Committing || f.State == Stale && f.Point != "" {
 		if err := s.settleCommit(); err != nil {
 			return nil, err
 		}
+	}
+	if f.Clone && s.undecided() {
+		return s, s.reviveClone()
 	}
 	switch s.file.State {
 	case Open:
@@ -109,7 +113,10 @@ func (s *session) settleCommit() error {
 	case err == nil:
 		s.file.State, s.file.Files = Committed, nil
 	case errors.Is(err, catalog.ErrNotFound):
-		s.file.State, s.file.Point = Open, ""
+		s.file.Point = ""
+		if s.file.State == Committing {
+			s.file.State = Open
+		}
 	default:
 		return err
 	}
@@ -159,7 +166,7 @@ func (s *session) replay() (reason string, err error) {
 			return err.Error(), nil
 		}
 		s.disks = append(s.disks, d)
-		reason, err := d.reopen(s.m.journalPath(s.file.ID, spec.Disk), journalOwner(s.file.ID, spec.Disk), spec.Records)
+		reason, err := d.reopen(s.m.journalPath(s.file.ID, spec.Disk), s.owner(spec.Disk), spec.Records)
 		if err != nil {
 			s.describeRest()
 			return fmt.Sprintf("disk %s: %v", spec.Disk, err), nil
@@ -203,12 +210,18 @@ func (d *disk) reopen(path, owner string, records uint64) (reason string, err er
 	return reason, d.journal.clearRest()
 }
 
-// rewind replays a file's journal again, up to the last mark behind a flush.
+// rewind replays the journal of a file or of a clone's disk again, up to the last
+// flush.
 func (d *disk) rewind() error {
-	d.s.space.Add(-d.file.length)
-	d.file.length, d.file.state = 0, Whole
+	if d.file != nil {
+		d.s.space.Add(-d.file.length)
+		d.file.length, d.file.state = 0, Whole
+	}
+	if d.clone != nil {
+		d.clone = newCloneDisk()
+	}
 	d.chunks, d.resident, d.patched, d.recent, d.total = map[uint32]*chunk{}, map[uint32]*chunk{}, 0, nil, counts{}
-	d.journal.end, d.journal.seq, d.isClean = journalHeaderSize, 0, true
+	d.journal.end, d.journal.seq, d.isClean = journalHeaderSize, d.journal.first, true
 	return d.replay(d.flushed)
 }
 
@@ -280,6 +293,10 @@ func (d *disk) redo(rec record) error {
 			return err
 		}
 		c := d.chunks[index]
+		if c == nil && d.clone != nil { // the journal was written anew
+			c = new(chunk)
+			d.chunks[index] = c
+		}
 		if c == nil {
 			return fmt.Errorf("map of chunk %d, which nothing touched", index)
 		}
@@ -287,6 +304,8 @@ func (d *disk) redo(rec record) error {
 		return nil
 	case recFile:
 		return d.redoFile(rec.payload)
+	case recMark:
+		return d.redoMark(rec.payload)
 	}
 	return fmt.Errorf("unknown type %d", rec.typ)
 }

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -69,14 +70,28 @@ func (s *session) roots(mark func(dedup.Addr, int)) error {
 	if !s.undecided() || mutant.On("volume/no-roots") {
 		return nil
 	}
-	for _, d := range s.maps() {
-		for _, index := range d.touched() {
-			if err := d.rootsOf(index, mark); err != nil {
-				return err
+	for {
+		list := s.maps()
+		for _, d := range list {
+			// A clone that is dead only waits to be discarded; what can be read is kept.
+			if err := d.roots(mark); err != nil && s.state() != Dead {
+				return fmt.Errorf("%s of session %s of VM %s: %w", d.what(), s.file.ID, s.file.VM, err)
 			}
 		}
+		if !s.file.Clone || slices.Equal(list, s.maps()) {
+			return nil
+		}
 	}
-	return nil
+}
+
+// roots marks what a disk has, and then what it has overwritten, in this order.
+func (d *disk) roots(mark func(dedup.Addr, int)) error {
+	for _, index := range d.touched() {
+		if err := d.rootsOf(index, mark); err != nil {
+			return err
+		}
+	}
+	return d.rootsOfRetired(mark)
 }
 
 // touched are the chunks the session knows something of.
@@ -105,12 +120,6 @@ func (d *disk) rootsOf(index uint32, mark func(dedup.Addr, int)) error {
 			return err
 		}
 	}
-	for i := 0; i < len(a); {
-		n := runLength(a[i:])
-		if a[i] != 0 && a[i] != inherit {
-			mark(a[i], n)
-		}
-		i += n
-	}
+	markAll(a, mark)
 	return nil
 }

@@ -283,7 +283,7 @@ func TestRawExtentsAreVerified(t *testing.T) {
 // after a restart.
 func TestFailedWritesLeaveNothing(t *testing.T) {
 	fs := &shortFS{FS: vfs.NewMem()}
-	j, err := createJournal(fs, "j", "a disk", testDiskSize)
+	j, err := createJournal(fs, "j", "a disk", testDiskSize, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,9 +54,9 @@ type Status struct {
 	Manual  bool              `json:"manual,omitempty"`
 	Disks   []DiskStatus      `json:"disks"`
 	// Clone: it is a clone, and Base the id of the point its disks began as.
-	Clone bool   `json:"clone,omitempty"`
-	Base  string `json:"base,omitempty"`
-	Files   []FileStatus      `json:"files,omitempty"` // sorted by name; none once the session ended
+	Clone bool         `json:"clone,omitempty"`
+	Base  string       `json:"base,omitempty"`
+	Files []FileStatus `json:"files,omitempty"` // sorted by name; none once the session ended
 	// KeepsFiles: it was started for files. Import is what the start said of the
 	// disks that are to be found in them.
 	KeepsFiles bool           `json:"keeps_files,omitempty"`
@@ -89,6 +89,9 @@ func (s *session) state() State {
 
 // usable says whether clients may still write.
 func (s *session) usable() error {
+	if s.file.Clone {
+		return s.usableClone()
+	}
 	if why := s.dead.Load(); why != nil {
 		return fmt.Errorf("%w: %s (VM %s, session %s); abort it and back up again", ErrDead, *why, s.file.VM, s.file.ID)
 	}
@@ -109,22 +112,38 @@ func (s *session) working() error {
 	return nil
 }
 
-// kill makes the session dead for ever: an acknowledged write may be lost. The
-// mark on disk is best effort, since the disk may be what failed.
+// kill makes the session dead for ever, or a clone stale: an acknowledged write
+// may be lost. The mark on disk is best effort, since the disk may be what failed.
 func (s *session) kill(reason string) {
 	if !s.dead.CompareAndSwap(nil, &reason) {
 		return
 	}
+	if s.file.Clone {
+		_ = s.sink(Stale, reason)
+		return
+	}
+	_ = s.sink(Dead, reason)
+}
+
+// sink says in session.json what kill or a start have found. In memory it is so
+// all the same when that fails.
+func (s *session) sink(to State, reason string) error {
 	s.saving.Lock()
-	if next := s.content(); next.State == Open || next.State == Committing {
-		next.State, next.Reason = Dead, reason
-		_ = s.m.save(&next)
-		s.replace(&next) // in memory it is dead all the same
+	var err error
+	if next := s.content(); next.Ended.IsZero() {
+		next.State, next.Reason = to, reason
+		err = s.m.save(&next)
+		s.replace(&next)
 	}
 	s.saving.Unlock()
-	if f := s.m.events.Dead; f != nil {
+	f := s.m.events.Dead
+	if to == Stale {
+		f = s.m.events.Stale
+	}
+	if f != nil {
 		f(s.file.ID, s.file.VM, reason)
 	}
+	return err
 }
 
 // status collects what Status tells.
@@ -231,6 +250,8 @@ func (s *session) shut() error {
 		if err = s.flush(s.maps()); err == nil {
 			_ = s.countRecords() // on a full disk damage is looked for with less
 		}
+	} else if s.state() == Stale {
+		err = s.saveAgain()
 	}
 	return errors.Join(err, s.release())
 }
@@ -282,14 +303,17 @@ func (m *Manager) Status(id string) (Status, error) {
 	return s.status(), nil
 }
 
-// Sessions describes every session remembered, oldest first.
-func (m *Manager) Sessions() []Status {
-	m.mu.Lock()
-	all := make([]*session, 0, len(m.sessions))
-	for _, s := range m.sessions {
-		all = append(all, s)
+// Sessions describes every backup session remembered, oldest first. Clones has
+// the clones.
+func (m *Manager) Sessions() []Status { return m.list(false) }
+
+func (m *Manager) list(clones bool) []Status {
+	var all []*session
+	for _, s := range m.remembered() {
+		if s.file.Clone == clones {
+			all = append(all, s)
+		}
 	}
-	m.mu.Unlock()
 	slices.SortFunc(all, func(a, b *session) int { return cmp.Compare(a.file.ID, b.file.ID) })
 	list := make([]Status, len(all))
 	for i, s := range all {

@@ -29,8 +29,12 @@ const (
 	Stale State = "stale"
 )
 
-// sessionFormat 2 ends in a checksum; files of format 1 have none.
-const sessionFormat = 2
+// sessionFormat 2 ends in a checksum; files of format 1 have none. Those of clones
+// have format 3, so that a server which does not know of clones lets them alone.
+const (
+	sessionFormat = 2
+	cloneFormat   = 3
+)
 
 // sessionFile is the content of session.json. It is replaced whole and synced
 // at every change of state.
@@ -67,6 +71,7 @@ type diskFile struct {
 	Branch     bool         `json:"branch,omitempty"` // Parent was not the newest image on purpose
 	Why        string       `json:"why,omitempty"`    // mode auto became a full
 	Token      string       `json:"token,omitempty"`  // none when it was added from a file
+	Former     []string     `json:"former,omitempty"` // of a clone: the last tokens of before it was resumed
 	Imported   bool         `json:"imported,omitempty"`
 	Source     uint64       `json:"source,omitempty"` // the file it was understood from
 	Checkpoint string       `json:"checkpoint,omitempty"`
@@ -98,6 +103,11 @@ func (m *Manager) journalPath(id, disk string) string {
 	return m.fs.PathJoin(m.sessionDir(id), disk+journalSuffix)
 }
 
+// rewritePath is where a clone's journal is written anew.
+func (m *Manager) rewritePath(id, disk string) string {
+	return m.fs.PathJoin(m.sessionDir(id), "_new_"+disk+journalSuffix)
+}
+
 // fileJournalPath is where a file's journal lies. No disk's name begins like that.
 func (m *Manager) fileJournalPath(id string, file uint64) string {
 	return m.fs.PathJoin(m.sessionDir(id), fmt.Sprintf("_%d%s", file, journalSuffix))
@@ -108,8 +118,17 @@ func fileJournalOwner(id string, file uint64) string {
 	return fmt.Sprintf("session %s file %d", id, file)
 }
 
-// journalOwner is whose a journal is, as its header remembers.
-func journalOwner(id, disk string) string { return "session " + id + " disk " + disk }
+// owner is whose the journal of a disk is, as its header remembers.
+func (s *session) owner(disk string) string {
+	if s.file.Clone {
+		return cloneOwner(s.file.ID, disk)
+	}
+	return "session " + s.file.ID + " disk " + disk
+}
+
+// cloneOwner is owner for a clone: should session.json be lost, the journals
+// still say that a clone is not to expire.
+func cloneOwner(id, disk string) string { return "clone " + id + " disk " + disk }
 
 // save makes f the session's durable state.
 func (m *Manager) save(f *sessionFile) error {
@@ -128,6 +147,9 @@ var sumLen = len(fmt.Sprintf(sumFormat, 0))
 
 func encodeSessionFile(f *sessionFile) ([]byte, error) {
 	f.Format = sessionFormat
+	if f.Clone {
+		f.Format = cloneFormat
+	}
 	data, err := json.Marshal(f)
 	if err != nil {
 		return nil, err
@@ -158,13 +180,15 @@ func decodeSessionFile(id string, data []byte) (*sessionFile, error) {
 		return nil, fmt.Errorf("session.json of %s: %w", id, err)
 	}
 	switch {
-	case f.Format != sessionFormat && f.Format != 1:
-		return nil, fmt.Errorf("session %s has format %d, this server reads %d", id, f.Format, sessionFormat)
-	case f.Format == sessionFormat && !checkSum(data):
+	case f.Format < 1 || f.Format > cloneFormat || f.Clone != (f.Format == cloneFormat):
+		return nil, fmt.Errorf("session %s has format %d, this server reads %d, and %d for clones", id, f.Format, sessionFormat, cloneFormat)
+	case f.Format >= sessionFormat && !checkSum(data):
 		return nil, fmt.Errorf("session.json of %s is damaged: its checksum is wrong", id)
 	case f.ID != id:
 		return nil, fmt.Errorf("session.json in the folder of %s is of session %q", id, f.ID)
-	case len(f.Disks) == 0 && !f.KeepsFiles || len(f.Disks) > maxDisks:
+	case f.Clone && (f.KeepsFiles || f.Ended.IsZero() && !ids.IsID(f.Base)):
+		return nil, fmt.Errorf("session %s is a clone of point %q", id, f.Base)
+	case len(f.Disks) == 0 && !f.KeepsFiles && f.Ended.IsZero() || len(f.Disks) > maxDisks:
 		return nil, fmt.Errorf("session %s has %d disks", id, len(f.Disks))
 	}
 	for _, d := range f.Disks {

@@ -157,7 +157,7 @@ func (m *Manager) admit() error {
 	defer m.mu.Unlock()
 	open := 0
 	for _, s := range m.sessions {
-		if s.usable() == nil {
+		if s.usable() == nil || s.file.Clone && s.undecided() {
 			open++
 		}
 	}
@@ -165,7 +165,7 @@ func (m *Manager) admit() error {
 	case m.closed:
 		return fmt.Errorf("%w: the server is stopping", ErrLimit)
 	case open >= maxSessions:
-		return fmt.Errorf("%w: %d backups are open; commit or abort some", ErrLimit, open)
+		return fmt.Errorf("%w: %d backups and clones are open; commit or abort some", ErrLimit, open)
 	}
 	return nil
 }
@@ -192,7 +192,7 @@ func (m *Manager) create(s *session) error {
 			return err
 		}
 		s.disks = append(s.disks, d)
-		if d.journal, err = createJournal(m.fs, m.journalPath(s.file.ID, spec.Disk), journalOwner(s.file.ID, spec.Disk), spec.Size); err != nil {
+		if d.journal, err = createJournal(m.fs, m.journalPath(s.file.ID, spec.Disk), s.owner(spec.Disk), spec.Size, 0); err != nil {
 			return err
 		}
 	}

@@ -256,6 +256,8 @@ func (d *disk) zeroChunk(index uint32) {
 		c = new(chunk)
 		d.chunks[index] = c
 	}
+	d.retireChunk(c)
+	d.uncopy(index)
 	d.drop(index, c, spillZero)
 }
 
@@ -264,6 +266,7 @@ func (d *disk) applyChunk(index uint32, in, n int64, addr dedup.Addr) error {
 	if err != nil {
 		return err
 	}
+	d.retire(c.blocks[in : in+n])
 	setRun(c.blocks[in:in+n], addr)
 	for b := range c.patches {
 		if int64(b) >= in && int64(b) < in+n {
