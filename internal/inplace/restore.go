@@ -39,7 +39,7 @@ type Restore struct {
 	// Hashes opens the stream (internal/hashstream) of the chosen disk.
 	Hashes func(context.Context) (io.ReadCloser, error)
 	// Dirty is all that may differ; nil: nothing is known, everything is compared.
-	Dirty *Ranges
+	Dirty *Dirty
 	// Verify compares the whole target when all is written.
 	Verify bool
 
@@ -146,7 +146,29 @@ func (x *run) check() error {
 	case !x.Resize:
 		return fmt.Errorf("%w: %s has %d bytes, the disk %d; --resize changes that", ErrSize, t.Name(), have, x.size)
 	}
+	if err := x.checkDirty(); err != nil {
+		return err
+	}
 	return x.checkFormat()
+}
+
+// checkDirty refuses a map of another disk. A target that was given another size
+// by a restore that was interrupted may come with a map of what it was.
+func (x *run) checkDirty() error {
+	if x.Dirty == nil {
+		return nil
+	}
+	have, was := x.Target.Size(), int64(0)
+	if x.now != nil {
+		was = x.now.Was
+	}
+	switch d := x.Dirty; {
+	case d.Size != 0 && d.Size != have && d.Size != was:
+		return fmt.Errorf("%w: it maps a disk of %d bytes; %s has %d", ErrDirty, d.Size, x.Target.Name(), have)
+	case d.End > max(have, was):
+		return fmt.Errorf("%w: it has a range that ends at %d; %s has %d bytes", ErrDirty, d.End, x.Target.Name(), have)
+	}
+	return nil
 }
 
 // qcow2Magic begins an image file of that format.
@@ -209,7 +231,7 @@ func (x *run) do(ctx context.Context, res *Result) error {
 // candidates is all that may differ when the map is to be believed.
 func (x *run) candidates() *Ranges {
 	c := NewRanges(x.size)
-	c.Join(x.Dirty)
+	c.Join(x.Dirty.Ranges)
 	if x.now != nil {
 		c.Join(x.now.touched)
 	}
