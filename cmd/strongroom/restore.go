@@ -122,10 +122,11 @@ func (j *restoreJob) restoreDisk(ctx context.Context, image api.Image) (restored
 	target.Export = j.point.VM + "/" + image.Disk + "@" + j.point.Point
 	d := restore.Disk{Target: target, Size: image.Size, Output: j.diskPath(image.Disk), Format: j.format, Force: j.force}
 	if j.bar != nil {
-		d.Begin = func(n int64) { j.bar.Describe(image.Disk); j.bar.Reset(); j.bar.ChangeMax64(max(n, 1)) }
-		d.Progress = func(n int64) { j.bar.Add64(n) }
+		d.Events.Begin = func(_ string, n int64) { j.bar.Describe(image.Disk); j.bar.Reset(); j.bar.ChangeMax64(max(n, 1)) }
+		d.Events.Progress = func(n int64) { j.bar.Add64(n) }
 	}
-	data, err := d.Run(ctx)
+	done, err := d.Run(ctx)
+	data := done.Data
 	if j.bar != nil {
 		j.bar.Clear()
 	}

@@ -55,11 +55,13 @@ func (j *restoreJob) runFile(ctx context.Context) (r restored, err error) {
 	target.Export = j.point.VM + ":/" + j.source.Name + "@" + j.point.Point
 	d := restore.Disk{Target: target, Size: j.source.Size, Output: j.file, Format: restore.Raw, Force: j.force}
 	if j.bar != nil {
-		d.Begin = func(n int64) { j.bar.ChangeMax64(max(n, 1)) }
-		d.Progress = func(n int64) { j.bar.Add64(n) }
+		d.Events.Begin = func(_ string, n int64) { j.bar.ChangeMax64(max(n, 1)) }
+		d.Events.Progress = func(n int64) { j.bar.Add64(n) }
 		defer j.bar.Clear()
 	}
-	if r.File.Data, err = d.Run(ctx); err != nil {
+	done, err := d.Run(ctx)
+	r.File.Data = done.Data
+	if err != nil {
 		return r, fmt.Errorf("file %s of %s@%s: %w", j.source.Name, j.point.VM, j.point.Point, err)
 	}
 	return r, nil

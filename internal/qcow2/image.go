@@ -40,31 +40,7 @@ func (m *Image) DataStart() int64 { return m.l.first * ClusterSize }
 // WriteAt writes p, disk content at off, to its place in w. p must lie within
 // the extents planned; the rest of their first and last clusters must read as
 // zeros in w. Safe for concurrent use when w is.
-func (m *Image) WriteAt(w io.WriterAt, p []byte, off int64) error {
-	for len(p) > 0 {
-		cluster, in := off/ClusterSize, off%ClusterSize
-		place, ok := m.l.place(cluster)
-		if !ok {
-			return fmt.Errorf("data at %d is in no planned extent", off)
-		}
-		run := m.l.run(cluster, divUp(in+int64(len(p)), ClusterSize))
-		n := min(int64(len(p)), run*ClusterSize-in)
-		if _, err := w.WriteAt(p[:n], (m.l.first+place)*ClusterSize+in); err != nil {
-			return err
-		}
-		p, off = p[n:], off+n
-	}
-	return nil
-}
+func (m *Image) WriteAt(w io.WriterAt, p []byte, off int64) error { return m.l.writeAt(w, p, off) }
 
 // WriteMetadata writes everything but the data clusters.
-func (m *Image) WriteMetadata(w io.WriterAt) error {
-	p := make([]byte, ClusterSize)
-	for off := int64(0); off < m.DataStart(); off += ClusterSize {
-		m.l.fill(p, off)
-		if _, err := w.WriteAt(p, off); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (m *Image) WriteMetadata(w io.WriterAt) error { return m.l.writeMetadata(w) }

@@ -197,12 +197,15 @@ func (q *Reader) inFile(m Mapping) Mapping {
 // mapping, of Data if they are neighbours in the file as well; subclusters are
 // resolved. Data lies in the file entirely: the rest of a last cluster that the
 // file ends in is Zero. If yield fails, Map ends with its error.
-func (q *Reader) Map(yield func(Mapping) error) error {
+func (q *Reader) Map(yield func(Mapping) error) error { return q.MapRange(0, q.Size(), yield) }
+
+// MapRange is Map for the disk from off to end, which must lie in it.
+func (q *Reader) MapRange(off, end int64, yield func(Mapping) error) error {
 	if err := q.Check(); err != nil {
 		return err
 	}
 	var last Mapping
-	err := q.pieces(0, q.Size(), func(m Mapping, _ cluster) error {
+	err := q.pieces(off, end, func(m Mapping, _ cluster) error {
 		if m.Kind == last.Kind && (m.Kind != Data || m.Host == last.Host+last.Length) {
 			last.Length += m.Length
 			return nil

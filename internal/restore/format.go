@@ -14,15 +14,16 @@ type Format string
 const (
 	Raw   Format = "raw" // sparse
 	QCOW2 Format = "qcow2"
+	VMA   Format = "vma" // an archive of all disks
 )
 
 // ParseFormat reads a format's name.
 func ParseFormat(s string) (Format, error) {
 	switch f := Format(s); f {
-	case Raw, QCOW2:
+	case Raw, QCOW2, VMA:
 		return f, nil
 	}
-	return "", fmt.Errorf("format %.40q: want raw or qcow2", s)
+	return "", fmt.Errorf("format %.40q: want raw, qcow2 or vma", s)
 }
 
 // writer puts disk content to its place in a file.
@@ -32,11 +33,11 @@ type writer struct {
 	finish   func(w io.WriterAt) error
 }
 
-// newWriter plans the file for a disk of size bytes; extents walks its content.
-func (f Format) newWriter(size int64, extents func(func(nbdclient.Extent) error) error) (*writer, error) {
+// newWriter plans the file for a disk.
+func (f Format) newWriter(src Source) (*writer, error) {
 	if f == Raw {
 		return &writer{
-			fileSize: size,
+			fileSize: src.Size(),
 			writeAt: func(w io.WriterAt, p []byte, off int64) error {
 				_, err := w.WriteAt(p, off)
 				return err
@@ -44,19 +45,21 @@ func (f Format) newWriter(size int64, extents func(func(nbdclient.Extent) error)
 			finish: func(io.WriterAt) error { return nil },
 		}, nil
 	}
-	var data []qcow2.Extent
-	err := extents(func(e nbdclient.Extent) error {
-		if !e.Zero {
-			data = append(data, qcow2.Extent{Offset: e.Offset, Length: e.Length})
-		}
-		return nil
-	})
+	view, err := flatView(src)
 	if err != nil {
 		return nil, err
 	}
-	image, err := qcow2.Plan(size, data)
-	if err != nil {
-		return nil, err
-	}
-	return &writer{fileSize: image.FileSize(), writeAt: image.WriteAt, finish: image.WriteMetadata}, nil
+	return &writer{fileSize: view.Size(), writeAt: view.WriteAt, finish: view.WriteMetadata}, nil
+}
+
+// flatView is a disk as one qcow2 file.
+func flatView(src Source) (*qcow2.View, error) {
+	return qcow2.NewView(qcow2.ViewOptions{Size: src.Size(), Source: src, Extents: func(yield func(off, n int64, kind qcow2.Kind) bool) error {
+		return blockExtents(src, 0, func(e nbdclient.Extent) error {
+			if !e.Zero {
+				yield(e.Offset, e.Length, qcow2.Data) // what is refused, NewView tells
+			}
+			return nil
+		})
+	}})
 }

@@ -9,6 +9,19 @@ const (
 	// ChunkBlocks is how many blocks a chunk has.
 	ChunkBlocks = 1024
 
+	// requestBytes is four frames of the store; larger requests gain nothing.
+	requestBytes = 1 << 20
+	// inFlight keeps both sides' cores and the disk busy, and 16 MiB of memory.
+	inFlight = 16
+	// directAlign is what direct I/O wants places and memory to be a multiple of,
+	// at most.
+	directAlign = 4096
+
+	// usedBytes are looked at to tell whether a block device is used: partition
+	// tables, boot sectors and the superblocks of file systems and volume managers
+	// lie in them.
+	usedBytes = 1 << 20
+
 	// manifestMax bounds a manifest that is read, in bytes: the hashes of 200 TiB
 	// of data, and memory of some times as much.
 	manifestMax = 256 << 20
@@ -17,4 +30,6 @@ const (
 	// listMax bounds the disks, files and blobs of a manifest and the layers of a
 	// chain, each.
 	listMax = 4096
+	// differencesMax bounds the differences a verification tells of one disk.
+	differencesMax = 1000
 )

@@ -73,11 +73,15 @@ func TestRestore(t *testing.T) {
 		var begun, progress atomic.Int64
 		d := Disk{
 			Target: target, Size: diskSize, Output: filepath.Join(dir, string(format)), Format: format,
-			Begin: func(n int64) { begun.Store(n) }, Progress: func(n int64) { progress.Add(n) },
+			Events: Events{Begin: func(_ string, n int64) { begun.Store(n) }, Progress: func(n int64) { progress.Add(n) }},
 		}
-		data, err := d.Run(t.Context())
+		r, err := d.Run(t.Context())
 		if err != nil {
 			t.Fatal(format, err)
+		}
+		data := r.Data
+		if !equalHash(r.Hash, reference(content)) {
+			t.Errorf("%s: the content hash is wrong", format)
 		}
 		if data < 9<<20 || data > 10<<20 || begun.Load() != data || progress.Load() != data {
 			t.Errorf("%s: %d bytes of data read, %d begun, %d progress", format, data, begun.Load(), progress.Load())
@@ -136,7 +140,7 @@ func TestFailureLeavesNothing(t *testing.T) {
 		}},
 		{"wrong size", t.Context(), func(d *Disk) { d.Size-- }, func(err error) bool { return err != nil }},
 		{"no server", t.Context(), func(d *Disk) { d.Target.Address += "x" }, func(err error) bool { return err != nil }},
-		{"stopped", stopped, func(d *Disk) { d.Begin = func(int64) { stop(enough) } }, func(err error) bool { return errors.Is(err, enough) }},
+		{"stopped", stopped, func(d *Disk) { d.Events.Begin = func(string, int64) { stop(enough) } }, func(err error) bool { return errors.Is(err, enough) }},
 		{"directory", t.Context(), func(d *Disk) { d.Output = filepath.Dir(d.Output) }, func(err error) bool { return err != nil }},
 		{"no directory", t.Context(), func(d *Disk) { d.Output += "/x" }, func(err error) bool { return errors.Is(err, fs.ErrNotExist) }},
 	} {

@@ -8,25 +8,33 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 	"syscall"
 )
 
 // Output is a file that appears under its name when it is whole.
 type Output struct {
 	*os.File
-	path string
-	// writing is held by each write: the kernel lets one into a file at a time,
-	// and those it keeps out spin.
-	writing sync.Mutex
+	path   string
+	direct direct
 }
 
-// WriteAt implements io.WriterAt.
+// WriteAt implements io.WriterAt. What is aligned goes to the disk at once, past
+// the page cache: a disk is larger than what should be pushed out of it, and the
+// kernel spends more on its pages than on everything else.
 func (o *Output) WriteAt(p []byte, off int64) (int, error) {
-	o.writing.Lock()
-	defer o.writing.Unlock()
+	if done, err := o.direct.writeAt(p, off); done {
+		return len(p), err
+	}
 	return o.File.WriteAt(p, off)
 }
+
+// Zero implements target: a new file is zeros.
+func (o *Output) Zero(off, n int64) error { return nil }
+
+// complete implements target.
+func (o *Output) complete() error { return o.Sync() }
+
+func (o *Output) content() string { return o.Name() }
 
 // CheckOutput refuses a path that Finish would have to destroy something for: a
 // directory or device always, a file that is not empty unless force is set.
@@ -51,22 +59,29 @@ func Create(path string, force bool) (*Output, error) {
 	if err := CheckOutput(path, force); err != nil {
 		return nil, err
 	}
-	var salt [6]byte
-	rand.Read(salt[:])
-	tmp := filepath.Join(filepath.Dir(path), "."+clip(filepath.Base(path))+"."+hex.EncodeToString(salt[:])+".part")
+	tmp := unfinishedName(path)
 	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	return &Output{File: f, path: path}, nil
+	o := &Output{File: f, path: path}
+	o.direct.open(tmp, 0)
+	return o, nil
 }
 
-// clip leaves room for what Create adds within the 255 bytes of a file name.
+// unfinishedName is a new name beside path.
+func unfinishedName(path string) string {
+	var salt [6]byte
+	rand.Read(salt[:])
+	return filepath.Join(filepath.Dir(path), "."+clip(filepath.Base(path))+"."+hex.EncodeToString(salt[:])+".part")
+}
+
+// clip leaves room for what is added within the 255 bytes of a file name.
 func clip(name string) string { return name[:min(len(name), 200)] }
 
 // Finish makes the file durable and gives it its name.
 func (o *Output) Finish() error {
-	if err := errors.Join(o.Sync(), o.Close()); err != nil {
+	if err := errors.Join(o.Sync(), o.direct.close(), o.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(o.Name(), o.path); err != nil {
@@ -77,6 +92,7 @@ func (o *Output) Finish() error {
 
 // Discard removes the file. After Finish it does nothing.
 func (o *Output) Discard() {
+	_ = o.direct.close()
 	o.Close()
 	os.Remove(o.Name())
 }
