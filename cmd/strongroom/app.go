@@ -53,7 +53,7 @@ func newApp(e *env) *cli.App {
 		Action:                    noCommand,
 		Commands: []*cli.Command{
 			newServe(e), newConfig(e), newHealth(e), newVersion(e),
-			newBackup(e), newSFTP(e), newRestore(e), newClone(e), newVM(e), newPoint(e), newTrash(e), newChain(e), newPolicy(e), newPrune(e),
+			newBackup(e), newImport(e), newSFTP(e), newRestore(e), newClone(e), newVM(e), newPoint(e), newTrash(e), newChain(e), newDiff(e), newPolicy(e), newPrune(e),
 			newGC(e), newCompress(e), newVerify(e), newDamage(e), newUsage(e), newJob(e), newStats(e),
 			newRebuild(e), newExportOffline(e),
 		},

@@ -14,7 +14,7 @@ type Extent struct {
 func (c *Conn) Extents(yield func(Extent) error) error {
 	var open Extent
 	err := c.Status(Allocation, 0, c.size, func(off, n int64, flags uint32) error {
-		zero := flags&stateZero != 0
+		zero := flags&Zero != 0
 		if open.Length > 0 && open.Zero != zero {
 			if err := yield(open); err != nil {
 				return err

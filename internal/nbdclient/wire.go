@@ -43,8 +43,12 @@ const (
 	chunkStatus = 5
 	chunkErrBit = 1 << 15
 	chunkErrAt  = chunkErrBit | 2
+)
 
-	stateZero = 1 << 1 // NBD_STATE_ZERO of base:allocation
+// Flags that Status tells of extents.
+const (
+	Zero  = 1 << 1 // in Allocation: reads as zeros
+	Dirty = 1 << 0 // in qemu:dirty-bitmap contexts: changed
 )
 
 const (
