@@ -35,15 +35,23 @@ func backupRequest(c *cli.Context) (r api.BackupRequest, err error) {
 	if r.Labels, err = parseLabels(c.StringSlice("label")); err != nil {
 		return r, err
 	}
-	if text := c.String("ttl"); text != "" {
-		ttl, err := units.ParseDuration(text)
-		if err != nil || time.Duration(ttl) < time.Second {
-			return r, usagef("--ttl: %q: want a duration of at least 1s, such as 24h or 2d", text)
-		}
-		r.TTLSeconds = int64(time.Duration(ttl) / time.Second)
+	if r.TTLSeconds, err = parseTTL(c.String("ttl")); err != nil {
+		return r, err
 	}
 	r.Blobs, err = readBlobs(c.StringSlice("blob"))
 	return r, err
+}
+
+// parseTTL reads --ttl, in seconds; 0: not given.
+func parseTTL(text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	ttl, err := units.ParseDuration(text)
+	if err != nil || time.Duration(ttl) < time.Second {
+		return 0, usagef("--ttl: %q: want a duration of at least 1s, such as 24h or 2d", text)
+	}
+	return int64(time.Duration(ttl) / time.Second), nil
 }
 
 // parseDisks reads DISK=SIZE; there may be none when files can come.
