@@ -6,6 +6,7 @@ import (
 
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
+	"github.com/strongroom-backup/strongroom/internal/readahead"
 )
 
 // Image reads one disk or file of a committed point. Until it is closed the content
@@ -16,6 +17,7 @@ type Image struct {
 	point string
 	info  catalog.Image
 	base  base
+	ahead *readahead.Reader
 	close sync.Once
 }
 
@@ -53,7 +55,9 @@ func (m *Manager) openImage(point, disk string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Image{m: m, vm: p.VM, point: point, info: info, base: base{size: info.Size, chunks: list}}, nil
+	x := &Image{m: m, vm: p.VM, point: point, info: info, base: base{size: info.Size, chunks: list}}
+	x.ahead = readahead.NewReader(x.read, info.Size, m.ahead)
+	return x, nil
 }
 
 // VM is the virtual machine the image belongs to.
@@ -65,19 +69,24 @@ func (x *Image) Name() string { return x.info.Disk }
 // Size is in bytes.
 func (x *Image) Size() int64 { return x.info.Size }
 
-// Close gives the handle back. Nobody may be in another method.
+// Close gives the handle back. Nobody may be in another method. It waits for what
+// is being read ahead: the blocks may be collected once the point is not pinned.
 func (x *Image) Close() error {
-	x.close.Do(func() { x.m.pins.drop(x.point) })
+	x.close.Do(func() {
+		x.ahead.Close()
+		x.m.pins.drop(x.point)
+	})
 	return nil
 }
 
 // ReadAt fills p; every byte was verified against its hash. It is safe for
-// concurrent use.
+// concurrent use. For who reads on in order, with less in flight than there are
+// cores, what comes next is read meanwhile.
 func (x *Image) ReadAt(p []byte, off int64) (int, error) {
 	if err := checkRange(off, int64(len(p)), x.Size()); err != nil || len(p) == 0 {
 		return 0, err
 	}
-	if err := x.read(p, off); err != nil {
+	if err := x.ahead.ReadAt(p, off); err != nil {
 		return 0, err
 	}
 	return len(p), nil

@@ -56,6 +56,9 @@ const (
 	// compareBlocks is how many blocks of two images are compared at a time: few enough for
 	// clients that ask for one extent after the other, enough to look packs up in passing.
 	compareBlocks = 128
+	// readAheadBytes is what readers are read ahead together: eight sequential readers as far as
+	// any is.
+	readAheadBytes = 64 << 20
 	// keepClosed is how long the outcome of a finished session can be asked for.
 	keepClosed = 7 * 24 * time.Hour
 	// settledAfter is when the last change of an ended session is surely on the disk: every kernel

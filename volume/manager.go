@@ -1,8 +1,10 @@
 package volume
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
 	"github.com/strongroom-backup/strongroom/internal/atomicfile"
+	"github.com/strongroom-backup/strongroom/internal/readahead"
 )
 
 // Options say where sessions live and what they are made from.
@@ -21,6 +24,9 @@ type Options struct {
 	Blocks  *dedup.Store
 	Catalog *catalog.Catalog
 	Clock   func() time.Time // nil: time.Now
+	// ReadAheadBytes bounds what sequential readers of images are read ahead, all of
+	// them together; 0: 64 MiB, negative: nothing.
+	ReadAheadBytes int64
 	// BootID names this boot of the host. Un-flushed writes survive a crash of
 	// the server but not another BootID.
 	BootID string
@@ -50,6 +56,7 @@ type Manager struct {
 	boot   string
 	events Events
 	cache  *addrCache
+	ahead  *readahead.Budget
 	stats  counters
 	epochs *epochs
 	files  atomic.Int64 // with a journal, of all sessions
@@ -57,8 +64,9 @@ type Manager struct {
 	rewrites sync.WaitGroup // of journals, under way
 
 	// Limits that tests make smaller.
-	maxRetired   int
-	rewriteFloor int64
+	residentChunks int
+	maxRetired     int
+	rewriteFloor   int64
 	ask          atomic.Pointer[func(PlanQuestion) (PlanDecision, error)]
 
 	// points is held shared while a session begins and exclusively while a
@@ -81,8 +89,9 @@ func OpenManager(o Options) (*Manager, error) {
 	}
 	m := &Manager{
 		fs: o.FS, dir: o.Dir, blocks: o.Blocks, cat: o.Catalog, now: o.Clock, boot: o.BootID, events: o.Events,
-		maxRetired: maxRetired, rewriteFloor: rewriteFloor,
+		residentChunks: residentChunks, maxRetired: maxRetired, rewriteFloor: rewriteFloor,
 		cache:  newAddrCache(o.Catalog.Chunk),
+		ahead:  readahead.NewBudget(cmp.Or(o.ReadAheadBytes, readAheadBytes), runtime.GOMAXPROCS(0)),
 		epochs: newEpochs(), pins: pins{readers: map[string]int{}},
 		sessions: map[string]*session{}, exports: map[string]*disk{}, former: map[string]*disk{},
 	}
