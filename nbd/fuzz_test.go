@@ -60,7 +60,7 @@ const fuzzDisk = 300_000
 func fuzzServer(t testing.TB) (*nbd.Server, *nbdtest.Disk) {
 	disk := nbdtest.NewDisk(fuzzDisk)
 	x := new(nbdtest.Exports).Add(&nbdtest.Export{Info: nbd.Info{Name: "e", Description: "d"}, Disk: disk})
-	x.Add(&nbdtest.Export{Info: nbd.Info{Name: "ro", ReadOnly: true}, Disk: disk})
+	x.Add(&nbdtest.Export{Info: nbd.Info{Name: "ro", ReadOnly: true}, Disk: disk, Bitmaps: bitmaps("qemu:dirty-bitmap:a", "qemu:dirty-bitmap:b")})
 	srv, err := nbd.New(nbd.Options{Exports: x, Limits: nbd.Limits{InFlight: 4, MemoryBytes: 64 * mib}})
 	if err != nil {
 		t.Fatal(err)
@@ -97,6 +97,7 @@ func FuzzOptions(f *testing.F) {
 	f.Add(cat(be32(0), option(optList, nil), option(optAbort, []byte("x"))))
 	f.Add(cat(be32(fixed), option(optStructured, nil), option(optListMeta, metaData("ro", "base:", "qemu:x")), option(optGo, infoData("ro", 0, 1, 2, 3, 99))))
 	f.Add(cat(be32(fixed), option(optStartTLS, nil), option(77, make([]byte, 70_000)), option(optInfo, cat(be32(0xffffffff), []byte("e")))))
+	f.Add(cat(be32(fixed), option(optStructured, nil), option(optListMeta, metaData("ro")), option(optSetMeta, metaData("ro", "qemu:dirty-bitmap:b", "base:allocation", "qemu:")), option(optGo, infoData("ro"))))
 	srv, disk := fuzzServer(f)
 	f.Fuzz(func(t *testing.T, in []byte) {
 		k := run(t, srv, disk, in)
@@ -129,6 +130,7 @@ func FuzzRequests(f *testing.F) {
 	f.Add(byte(1), cat(request(cmdZero, fNoHole|fFastZero, 0, 0xffffffff), request(cmdTrim, 0, 0, fuzzDisk), request(cmdCache, 0, 1, 2), request(99, 0, 0, 0)))
 	f.Add(byte(2), cat(request(cmdWrite, 0, 0, 4, 1, 2, 3, 4), request(cmdRead, fDF, 65536, 65536), request(cmdFlush, 0, 0, 0)))
 	f.Add(byte(3), request(cmdWrite, 0, 0, 0xffffffff, 1, 2, 3))
+	f.Add(byte(3), cat(request(cmdStatus, 0, 0, fuzzDisk), request(cmdStatus, fReqOne, 70000, 200000), request(cmdRead, 0, 0, 10)))
 	srv, disk := fuzzServer(f)
 	f.Fuzz(func(t *testing.T, mode byte, in []byte) {
 		name, structured := "e", mode&1 != 0
@@ -140,7 +142,7 @@ func FuzzRequests(f *testing.F) {
 		}
 		pre := be32(fixed | noZeroes)
 		if structured {
-			pre = cat(pre, option(optStructured, nil), option(optSetMeta, metaData(name, "base:allocation")))
+			pre = cat(pre, option(optStructured, nil), option(optSetMeta, metaData(name, "base:allocation", "qemu:dirty-bitmap:b", "qemu:dirty-bitmap:a")))
 		}
 		k := run(t, srv, disk, cat(pre, option(optGo, infoData(name)), in))
 		for binary.BigEndian.Uint64(k.out) == 0x3e889045565a9 {

@@ -209,6 +209,8 @@ type Export struct {
 	Err error
 	// OpenErr, when set, is the answer to Open only.
 	OpenErr error
+	// Bitmaps are its metadata contexts.
+	Bitmaps []*Bitmap
 }
 
 // Exports is a set of exports in memory.
@@ -278,5 +280,9 @@ func (x *Exports) Open(_ context.Context, name string) (nbd.Device, nbd.Info, er
 	if err != nil {
 		return nil, nbd.Info{}, err
 	}
-	return e.Disk.Open(), e.Info, nil
+	dev := e.Disk.Open()
+	if len(e.Bitmaps) > 0 {
+		dev = &bitmapDevice{Device: dev, bitmaps: e.Bitmaps}
+	}
+	return dev, e.Info, nil
 }
