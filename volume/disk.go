@@ -338,7 +338,7 @@ func (d *disk) load(c *chunk) (*addrs, error) {
 // trim sends the maps of the chunks longest untouched to the journal until few
 // enough are in memory.
 func (d *disk) trim() error {
-	for len(d.resident) > residentChunks {
+	for len(d.resident) > d.s.m.residentChunks {
 		var victim uint32
 		oldest := ^uint64(0)
 		for i, c := range d.resident {

@@ -18,6 +18,9 @@ type world struct {
 	boot  string
 	clock time.Time
 
+	packSize int64
+	small    bool // limits so small that everything happens soon
+
 	ticking sync.Mutex // guards clock while the engine runs
 
 	store *dedup.Store
@@ -26,7 +29,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, fs: crashfs.New(), boot: "boot-1", clock: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
+	w := &world{t: t, fs: crashfs.New(), boot: "boot-1", packSize: 4 << 20, clock: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
 	w.start()
 	t.Cleanup(w.stop)
 	return w
@@ -49,12 +52,15 @@ func (w *world) start() {
 	}
 	tr, err := tier.CreateDir(w.fs, "data/tier0", [16]byte{1})
 	must(err)
-	w.store, err = dedup.Open(dedup.Options{FS: w.fs, Dir: "data/index", Tier: tr, StoreID: [16]byte{1}, PackSize: 4 << 20})
+	w.store, err = dedup.Open(dedup.Options{FS: w.fs, Dir: "data/index", Tier: tr, StoreID: [16]byte{1}, PackSize: w.packSize})
 	must(err)
 	w.cat, err = catalog.Open(catalog.Options{FS: w.fs, Dir: "data/catalog", MetaDir: "data/tier0/meta", StoreID: [16]byte{1}, RootHash: w.store.RootHash, Clock: w.now})
 	must(err)
 	w.m, err = OpenManager(Options{FS: w.fs, Dir: "data/sessions", Blocks: w.store, Catalog: w.cat, Clock: w.now, BootID: w.boot})
 	must(err)
+	if w.small {
+		w.m.residentChunks, w.m.maxRetired, w.m.rewriteFloor = 2, 200, 200<<10
+	}
 }
 
 func (w *world) stop() {
