@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/script/*.txtar: the command as users call it. Each
 // script has a server of its own in this process; $STRONGROOM_DATA is its
-// directory.
+// directory, $REPO that of the repository.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -42,6 +42,11 @@ func TestScripts(t *testing.T) {
 			}
 			e.Defer(func() { os.RemoveAll(dir) })
 			e.Setenv("STRONGROOM_DATA", filepath.Join(dir, "data"))
+			repo, err := filepath.Abs("../..")
+			if err != nil {
+				return err
+			}
+			e.Setenv("REPO", repo)
 			e.Values[runningKey{}] = &running{}
 			return nil
 		},

@@ -52,7 +52,7 @@ var foreign = []struct {
 
 // Detect finds the format from a file's first bytes. What is not known by them is
 // a raw disk; what is known to be something else is a *UsageError that says what
-// to do with the file of this name.
+// to do with the file of this name, or with standard input.
 func Detect(head []byte, name string) (Format, error) {
 	switch {
 	case bytes.HasPrefix(head, []byte(vma.Magic)):
@@ -64,11 +64,15 @@ func Detect(head []byte, name string) (Format, error) {
 		if len(head) < f.at || !bytes.HasPrefix(head[f.at:], []byte(f.magic)) {
 			continue
 		}
+		what := name
+		if name == "-" {
+			what, name = "standard input", "FILE"
+		}
 		hint := "convert it with: qemu-img convert -O qcow2 " + name + " FILE.qcow2"
 		if f.tool != "" {
 			hint = "unpack it on the way: " + f.tool + " " + name + " | strongroom import - VM"
 		}
-		return "", &UsageError{fmt.Sprintf("%s is %s", name, f.what), hint + "; or take it as a raw disk with --format raw"}
+		return "", &UsageError{what + " is " + f.what, hint + "; or take it as a raw disk with --format raw"}
 	}
 	return Raw, nil
 }

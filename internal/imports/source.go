@@ -131,7 +131,7 @@ func (s *Source) openStream(in *bufio.Reader, o Options) (err error) {
 		if len(head) == 0 {
 			return errors.New("nothing came from standard input")
 		}
-		if s.Format, err = Detect(head, "FILE"); err != nil {
+		if s.Format, err = Detect(head, "-"); err != nil {
 			return err
 		}
 	}
@@ -142,7 +142,7 @@ func (s *Source) openStream(in *bufio.Reader, o Options) (err error) {
 		return s.openArchive(in, "the archive from standard input", o)
 	case s.Format == QCOW2:
 		return &UsageError{"a qcow2 image cannot be read from standard input: its tables are anywhere in it",
-			"import the file by its name, or pipe a raw disk: qemu-img dd -O raw has one, and --size tells how large it is"}
+			"import the file by its name, or pipe its content as a raw disk, with --size"}
 	case o.Size <= 0:
 		return &UsageError{"what comes from standard input is taken for a raw disk, whose size is not known", "tell it with --size, or the format with --format"}
 	}
