@@ -199,6 +199,9 @@ func (e *Engine) exempt(p *catalog.Point) string {
 		return "made by hand"
 	}
 	if users := e.vols.InUse(p.ID); len(users) > 0 {
+		if st, err := e.vols.Status(users[0]); err == nil && st.Clone {
+			return "clone " + users[0] + " is made of it"
+		}
 		return "parent of the open backup " + users[0]
 	}
 	return ""

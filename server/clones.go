@@ -59,9 +59,11 @@ func (s *Server) cloneStatus(id string) (volume.Status, error) {
 // old ones, but who was before may not have gone away yet.
 func (s *Server) resumeClone(id string) (out api.Clone, err error) {
 	err = s.verb(id, func(st volume.Status) error {
-		if st.State == volume.Stale {
-			defer s.disconnect(tokensOf(st), errResuming)()
+		if st.State != volume.Stale {
+			return &api.Error{Status: http.StatusGone, Message: fmt.Sprintf("clone %s of VM %s is %s; only a stale one is resumed", id, st.VM, cloneState(st.State)),
+				Hint: "see: strongroom clone show " + id}
 		}
+		defer s.disconnect(tokensOf(st), errResuming)()
 		if st, err = s.engines.vols.ResumeClone(id); err != nil {
 			return err
 		}
@@ -76,6 +78,9 @@ func (s *Server) resumeClone(id string) (out api.Clone, err error) {
 // same receipt again.
 func (s *Server) sealClone(ctx context.Context, id string, force bool) (out api.Receipt, err error) {
 	err = s.verb(id, func(st volume.Status) error {
+		if st.State == volume.Aborted {
+			return &api.Error{Status: http.StatusGone, Message: fmt.Sprintf("clone %s of VM %s was discarded", id, st.VM), Hint: "see: strongroom clone list"}
+		}
 		release, err := s.leaveClone(ctx, st, force, errSealing)
 		if err != nil {
 			return err
@@ -185,19 +190,23 @@ func hasEnded(s volume.State) bool {
 	return s == volume.Committed || s == volume.Aborted || s == volume.Expired
 }
 
-// cloneStates are volume's states as the API has them, where the words differ.
-var cloneStates = map[volume.State]string{
-	volume.Committing: api.CloneSealing, volume.Committed: api.CloneSealed, volume.Aborted: api.CloneDiscarded,
+// cloneState is a state in the API's words.
+func cloneState(s volume.State) string {
+	switch s {
+	case volume.Committing:
+		return api.CloneSealing
+	case volume.Committed:
+		return api.CloneSealed
+	case volume.Aborted:
+		return api.CloneDiscarded
+	}
+	return string(s)
 }
 
 // clone describes a clone to a client that may know its tokens.
 func (s *Server) clone(st volume.Status) api.Clone {
-	state, ok := cloneStates[st.State]
-	if !ok {
-		state = string(st.State)
-	}
 	out := api.Clone{
-		Clone: st.Session, VM: st.VM, Base: st.Base, State: state, Reason: st.Reason, Created: st.Started, Labels: st.Labels,
+		Clone: st.Session, VM: st.VM, Base: st.Base, State: cloneState(st.State), Reason: st.Reason, Created: st.Started, Labels: st.Labels,
 		Point: st.Point, Disks: []api.CloneDisk{},
 	}
 	for _, d := range st.Disks {
@@ -234,8 +243,11 @@ func cloneRefusal(id string, err error) error {
 			continue
 		}
 		text := err.Error()
-		if r.err == volume.ErrNoSession {
+		switch r.err {
+		case volume.ErrNoSession:
 			text = fmt.Sprintf("no such clone: %.100q", id)
+		case volume.ErrDead, volume.ErrClosed:
+			text = strings.TrimPrefix(text, r.err.Error()+": ") // which speaks of backups
 		}
 		return &api.Error{Status: r.status, Message: text, Hint: r.hint}
 	}

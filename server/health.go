@@ -10,6 +10,7 @@ import (
 	"github.com/strongroom-backup/strongroom/internal/units"
 	"github.com/strongroom-backup/strongroom/maintenance"
 	"github.com/strongroom-backup/strongroom/server/api"
+	"github.com/strongroom-backup/strongroom/volume"
 )
 
 // health is the server's opinion of itself.
@@ -51,6 +52,9 @@ func (s *Server) warnings() (out []string) {
 	}
 	if a := st.Verify.Age; a.Target > 0 && a.Oldest > a.Target+a.Target/scrubLateShare {
 		warn("verification is late: the oldest is %v ago, wanted is %v; raise scrub.rate", units.Duration(a.Oldest.Round(time.Hour)), units.Duration(a.Target))
+	}
+	if n := s.engines.vols.Stats().Clones; n[volume.Stale]+n[volume.Dead] > 0 {
+		warn("clones that lost writes and are not served: %d; see strongroom clone list", n[volume.Stale]+n[volume.Dead])
 	}
 	for _, kind := range []maintenance.Kind{maintenance.GC, maintenance.Prune, maintenance.Compress} {
 		if _, last := s.jobs.ofKind(kind); last != nil && last.Err != nil && !errors.Is(last.Err, context.Canceled) {
