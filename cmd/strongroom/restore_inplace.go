@@ -242,6 +242,6 @@ func showInPlace(w io.Writer, r inplace.Result) error {
 	if r.Verified {
 		verified = "all of it"
 	}
-	return fields(w, "disk", r.Ref.String(), "target", r.Target, "size", size, "found", found, "compared", units.Human(r.Compared),
+	return fields(w, "disk", r.VM+"/"+r.Disk+"@"+r.Point, "target", r.Target, "size", size, "found", found, "compared", units.Human(r.Compared),
 		"skipped", units.Human(r.Skipped), "fetched", units.Human(r.Fetched), "written", units.Human(r.Written), "zeroed", units.Human(r.Zeroed), "verified", verified)
 }

@@ -39,6 +39,9 @@ type state struct {
 
 // encode makes the file's bytes.
 func (s *state) encode() ([]byte, error) {
+	if err := s.check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrJournal, err)
+	}
 	text, err := json.Marshal(s)
 	if err != nil || len(text) > journalTextMax {
 		return nil, fmt.Errorf("%w: %d bytes of text: %v", ErrJournal, len(text), err)

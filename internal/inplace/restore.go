@@ -63,7 +63,9 @@ const (
 
 // Result is what a Restore did. Bytes are of the disk.
 type Result struct {
-	Ref
+	VM     string `json:"vm"`
+	Disk   string `json:"disk"`
+	Point  string `json:"point"`
 	Target string `json:"target"`
 	Kind   Kind   `json:"kind"`
 	Size   int64  `json:"size"`
@@ -103,7 +105,7 @@ type run struct {
 func (r Restore) Run(ctx context.Context) (Result, error) {
 	x := &run{Restore: r, size: r.Source.Size()}
 	x.started = sync.OnceValue(x.start)
-	res := Result{Ref: r.Ref, Target: r.Target.Name(), Kind: r.Target.Kind(), Size: x.size, Was: r.Target.Size()}
+	res := Result{VM: r.Ref.VM, Disk: r.Ref.Disk, Point: r.Ref.Point, Target: r.Target.Name(), Kind: r.Target.Kind(), Size: x.size, Was: r.Target.Size()}
 	var err error
 	if x.journal, err = openJournal(r.Journal); err != nil {
 		return res, err
