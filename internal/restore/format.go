@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -55,11 +56,26 @@ func (f Format) newWriter(src Source) (*writer, error) {
 // flatView is a disk as one qcow2 file.
 func flatView(src Source) (*qcow2.View, error) {
 	return qcow2.NewView(qcow2.ViewOptions{Size: src.Size(), Source: src, Extents: func(yield func(off, n int64, kind qcow2.Kind) bool) error {
-		return blockExtents(src, 0, func(e nbdclient.Extent) error {
-			if !e.Zero {
-				yield(e.Offset, e.Length, qcow2.Data) // what is refused, NewView tells
-			}
-			return nil
-		})
+		return flatExtents(src, yield)
 	}})
+}
+
+// flatExtents yields the data of a disk.
+func flatExtents(src Source, yield func(off, n int64, kind qcow2.Kind) bool) error {
+	return ignoreStop(blockExtents(src, 0, func(e nbdclient.Extent) error {
+		if !e.Zero && !yield(e.Offset, e.Length, qcow2.Data) {
+			return errStop
+		}
+		return nil
+	}))
+}
+
+// errStop ends a walk whose yield wants no more, and knows why.
+var errStop = errors.New("stopped")
+
+func ignoreStop(err error) error {
+	if errors.Is(err, errStop) {
+		return nil
+	}
+	return err
 }

@@ -169,11 +169,15 @@ func (h *ContentHasher) finish(chunk int64, sum Hash) {
 func (h *ContentHasher) put(number int64, list []Hash) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for len(list) > 0 {
+	for len(list) > 0 && h.err == nil {
 		chunk, in := number/ChunkBlocks, number%ChunkBlocks
 		n := min(int64(len(list)), ChunkBlocks-in)
 		c := h.open[chunk]
 		if c == nil {
+			if len(h.open) == openChunksMax {
+				h.err = fmt.Errorf("blocks come too far out of order")
+				return
+			}
 			c = &openChunk{left: h.blocksOf(chunk)}
 			h.open[chunk] = c
 		}

@@ -30,6 +30,14 @@ const (
 	// listMax bounds the disks, files and blobs of a manifest and the layers of a
 	// chain, each.
 	listMax = 4096
+	// contextWindow is how much of a disk is asked about at once where the answers
+	// of two contexts are joined: at most 64 Ki extents.
+	contextWindow = 4 << 30
+	// blobMax is the largest blob a server keeps, many times over.
+	blobMax = 16 << 20
+	// openChunksMax bounds the chunks of which a part has come: 128 MiB of hashes.
+	// Restores have a few, because they read in order.
+	openChunksMax = 4096
 	// differencesMax bounds the differences a verification tells of one disk.
 	differencesMax = 1000
 )
