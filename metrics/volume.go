@@ -5,7 +5,7 @@ import "github.com/strongroom-backup/strongroom/volume"
 var (
 	backups        = gauge("backups", "Backup sessions remembered, by state.", "state")
 	backupsStarted = counter("backups_started_total", "Backup sessions opened.")
-	backupsEnded   = counter("backups_ended_total", "Backup sessions that ended, by how.", "state")
+	backupsEnded   = counter("backups_ended_total", "Backup sessions that ended, by how; a clone that was sealed counts as committed, one that was discarded as aborted.", "state")
 	commitDuration = histogram("backup_commit_duration_seconds", "Duration of commits that succeeded, from the request to the durable point.")
 	openBytes      = gauge("backup_open_bytes", "Bytes of the open sessions: written by clients, new to the store, stored for them.", "kind")
 	folds          = counter("partial_block_merges_total", "Blocks put together from partial writes.")
