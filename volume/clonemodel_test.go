@@ -225,11 +225,11 @@ func (m *cloneModel) seal() {
 func TestCloneHistories(t *testing.T) {
 	seed := seedOf(t)
 	stale, whole, rewrites := 0, 0, 0
-	for i := range uint64(8) {
+	for i := range uint64(4) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Logf("replay with STRONGROOM_SEED=%d", seed)
 			m := newCloneModel(t, seed, i, i%2 == 0)
-			for range 200 {
+			for range 180 {
 				m.step()
 			}
 			stale, whole, rewrites = stale+m.stale, whole+m.whole, rewrites+m.rewrites

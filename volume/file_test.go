@@ -552,7 +552,7 @@ func TestDamagedFileJournals(t *testing.T) {
 	w.stop()
 	change := func(name string, f func(b []byte) []byte) { w.spoil(path[name], f) }
 	change("flipped", func(b []byte) []byte { b[journalHeaderSize+40] ^= 1; return b })
-	change("cut short", func(b []byte) []byte { return b[:len(b)-(recordHeaderSize + recordTrailerSize)] })
+	change("cut short", func(b []byte) []byte { return b[:len(b)-(recordHeaderSize+recordTrailerSize)] })
 	var sound []byte
 	change("sound", func(b []byte) []byte { sound = bytes.Clone(b); return b })
 	change("another's", func([]byte) []byte { return sound })

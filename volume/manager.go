@@ -67,7 +67,7 @@ type Manager struct {
 	residentChunks int
 	maxRetired     int
 	rewriteFloor   int64
-	ask          atomic.Pointer[func(PlanQuestion) (PlanDecision, error)]
+	ask            atomic.Pointer[func(PlanQuestion) (PlanDecision, error)]
 
 	// points is held shared while a session begins and exclusively while a
 	// point goes, so that no session begins on a point that is going.
