@@ -8,6 +8,7 @@ import (
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
 	"github.com/strongroom-backup/strongroom/internal/qcow2"
+	"github.com/strongroom-backup/strongroom/volume"
 )
 
 // layer is one image of a chain, or a whole disk.
@@ -73,84 +74,54 @@ func (r *restore) walk(p catalog.Point, disk string) ([]*layer, error) {
 }
 
 // extents tells what a layer's file holds: of a flat one all blocks that are not
-// zero, else those that differ from what lies under it.
+// zero, else those that differ from what lies under it. The chain that strongroom
+// restore writes has the same.
 func (s *Service) extents(l *layer, yield func(off, n int64, kind qcow2.Kind) bool) error {
-	list, err := s.o.Catalog.ChunkList(l.point.ID, l.image.Disk)
+	x, err := s.o.Volumes.OpenImage(l.point.ID, l.image.Disk)
 	if err != nil {
 		return err
 	}
-	var under []catalog.ChunkNo
-	if l.under != nil {
-		if under, err = s.o.Catalog.ChunkList(l.under.point.ID, l.image.Disk); err != nil {
-			return err
-		}
+	defer x.Close()
+	if l.under == nil {
+		return allocated(x, 0, x.Size(), func(off, n int64, zero bool) bool { return zero || yield(off, n, qcow2.Data) })
 	}
-	var mine, theirs [dedup.ChunkBlocks]dedup.Addr
-	for i, no := range list {
-		var base catalog.ChunkNo
-		if i < len(under) {
-			base = under[i]
-		}
-		if no == base {
-			continue
-		}
-		if err := s.expand(no, &mine); err != nil {
-			return err
-		}
-		if err := s.expand(base, &theirs); err != nil {
-			return err
-		}
-		if !differences(int64(i), l.image.Size, &mine, &theirs, yield) {
-			return nil
-		}
+	under, err := s.o.Volumes.OpenImage(l.under.point.ID, l.image.Disk)
+	if err != nil {
+		return err
 	}
-	return nil
-}
-
-// differences yields the runs of a chunk's blocks that are not as under it.
-func differences(chunk, size int64, mine, theirs *[dedup.ChunkBlocks]dedup.Addr, yield func(off, n int64, kind qcow2.Kind) bool) bool {
-	for b := 0; b < dedup.ChunkBlocks; {
-		kind := kindOf(mine[b], theirs[b])
-		from := b
-		for b++; b < dedup.ChunkBlocks && kindOf(mine[b], theirs[b]) == kind; b++ {
-		}
-		off := chunk*dedup.ChunkSize + int64(from)*dedup.BlockSize
-		n := min(int64(b-from)*dedup.BlockSize, size-off)
-		if n <= 0 {
+	defer under.Close()
+	var off int64
+	var failed error
+	err = x.Changes(under, 0, x.Size(), func(n int64, changed bool) bool {
+		at := off
+		off += n
+		if !changed {
 			return true
 		}
-		if kind != qcow2.Unallocated && !yield(off, n, kind) {
-			return false
-		}
-	}
-	return true
+		on := true
+		failed = allocated(x, at, n, func(off, n int64, zero bool) bool {
+			kind := qcow2.Data
+			if zero {
+				kind = qcow2.Zero
+			}
+			on = yield(off, n, kind)
+			return on
+		})
+		return on && failed == nil
+	})
+	return errors.Join(err, failed)
 }
 
-// kindOf compares two blocks by where they lie: what is equal is stored once.
-func kindOf(mine, theirs dedup.Addr) qcow2.Kind {
-	switch {
-	case mine == theirs:
-		return qcow2.Unallocated
-	case mine == 0:
-		return qcow2.Zero
-	}
-	return qcow2.Data
-}
-
-// expand writes down where each block of a chunk lies.
-func (s *Service) expand(no catalog.ChunkNo, out *[dedup.ChunkBlocks]dedup.Addr) error {
-	clear(out[:])
-	if no == 0 {
-		return nil
-	}
-	c, err := s.o.Catalog.Chunk(no)
-	if err != nil {
-		return err
-	}
-	for _, r := range c.Runs {
-		for i := range int(r.Count) {
-			out[int(r.Start)+i] = r.Addr + dedup.Addr(i)
+// allocated yields the extents of [off, off+n) of an image, cut at chunks.
+func allocated(x *volume.Image, off, n int64, yield func(off, n int64, zero bool) bool) error {
+	return x.Extents(off, n, func(length int64, zero bool) bool {
+		for length > 0 {
+			step := min(length, dedup.ChunkSize-off%dedup.ChunkSize)
+			if !yield(off, step, zero) {
+				return false
+			}
+			off, length = off+step, length-step
 		}
-	}
-	return nil
+		return true
+	})
 }
