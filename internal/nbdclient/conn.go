@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 )
 
 // Conn is an open export. Its methods may be called concurrently; each call is
@@ -85,8 +86,11 @@ func (c *Conn) check(what string, off, n int64) error {
 	return nil
 }
 
-// Close ends the connection, politely when nothing is in flight.
+// Close ends the connection, politely when nothing is in flight. A server that
+// takes nothing any more holds it up for no longer than closeTimeout. Calls in
+// flight fail.
 func (c *Conn) Close() error {
+	c.nc.SetWriteDeadline(time.Now().Add(closeTimeout))
 	c.writeMu.Lock()
 	c.nc.Write(request(cmdDisc, 0, 0, 0))
 	c.writeMu.Unlock()

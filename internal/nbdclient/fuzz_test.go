@@ -18,9 +18,9 @@ func chunk(flags, kind uint16, cookie uint64, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// FuzzReplies feeds a stream to a read of 4096 bytes at 8192 (cookie 1) and a
-// status request (cookie 2). Nothing may panic, and a read that succeeds has
-// had each of its bytes counted.
+// FuzzReplies feeds a stream to a read of 4096 bytes at 8192 (cookie 1), a
+// status request (cookie 2), and a write (cookie 3). Nothing may panic, a read that
+// succeeds has had each of its bytes counted, and a status request has extents.
 func FuzzReplies(f *testing.F) {
 	at := func(off uint64, rest ...byte) []byte { return append(binary.BigEndian.AppendUint64(nil, off), rest...) }
 	whole := at(8192, bytes.Repeat([]byte{7}, 4096)...)
@@ -31,11 +31,19 @@ func FuzzReplies(f *testing.F) {
 	f.Add(chunk(chunkDone, chunkErrBit|1, 1, []byte{0, 0, 0, 5, 0, 3, 'b', 'a', 'd'}))
 	f.Add(chunk(chunkDone, chunkStatus, 2, []byte{0, 0, 0, 9, 0, 0, 16, 0, 0, 0, 0, 3}))
 	f.Add(chunk(chunkDone, chunkNone, 3, nil))
+	simple := func(code uint32, cookie uint64) []byte {
+		b := binary.BigEndian.AppendUint32(nil, magicSimple)
+		return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(b, code), cookie)
+	}
+	f.Add(append(simple(0, 3), simple(28, 1)...))
+	f.Add(append(simple(28, 3), simple(0, 2)...))
+	f.Add(append(chunk(0, chunkStatus, 2, []byte{0, 0, 0, 10, 0, 0, 16, 0, 0, 0, 0, 1}), chunk(chunkDone, chunkStatus, 2, []byte{0, 0, 0, 9, 0, 0, 16, 0, 0, 0, 0, 3})...))
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		c := &Conn{size: 1 << 20, contexts: map[string]uint32{Allocation: 9, "x:y": 10}, pending: map[uint64]*call{}}
-		read := &call{dst: make([]byte, 4096), off: 8192, missing: 4096, done: make(chan error, 1)}
+		read := &call{kind: cmdRead, dst: make([]byte, 4096), off: 8192, missing: 4096, done: make(chan error, 1)}
 		status := &call{kind: cmdStatus, context: 9, done: make(chan error, 1)}
-		c.pending[1], c.pending[2] = read, status
+		write := &call{kind: cmdWrite, payload: make([]byte, 10), done: make(chan error, 1)}
+		c.pending[1], c.pending[2], c.pending[3] = read, status, write
 		r := bytes.NewReader(stream)
 		for c.readReply(r) == nil {
 		}
@@ -43,6 +51,13 @@ func FuzzReplies(f *testing.F) {
 		case err := <-read.done:
 			if err == nil && read.missing != 0 {
 				t.Fatalf("a read succeeded with %d bytes missing", read.missing)
+			}
+		default:
+		}
+		select {
+		case err := <-status.done:
+			if err == nil && len(status.extents) == 0 {
+				t.Fatal("a status request succeeded without an extent")
 			}
 		default:
 		}

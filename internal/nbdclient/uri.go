@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -35,6 +36,9 @@ func parseURI(uri string) (t Target, err error) {
 			err = e.Err // its text repeats the URI
 		}
 		return t, err
+	}
+	if u.Scheme == "" {
+		return t, fmt.Errorf("want nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH")
 	}
 	secure := u.Scheme == "nbds" || u.Scheme == "nbds+unix"
 	unix := strings.HasSuffix(u.Scheme, "+unix")
@@ -71,11 +75,13 @@ func parseURI(uri string) (t Target, err error) {
 }
 
 func (t *Target) atSocket(host, socket string) error {
-	if host != "" {
+	switch {
+	case host != "":
 		return fmt.Errorf("a unix socket has no host; write three slashes before the export's name")
-	}
-	if socket == "" {
+	case socket == "":
 		return fmt.Errorf("the socket is missing: add ?socket=PATH")
+	case strings.ContainsRune(socket, 0):
+		return fmt.Errorf("the socket's path has a zero byte")
 	}
 	t.Network, t.Address = "unix", socket
 	return nil
@@ -88,6 +94,9 @@ func (t *Target) atHost(u *url.URL, socket string) error {
 	port := u.Port()
 	if port == "" {
 		port = defaultPort
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("port %s is not one of 1 to 65535", port)
 	}
 	t.Network, t.Address = "tcp", net.JoinHostPort(serverName(u), port)
 	return nil
@@ -102,11 +111,16 @@ func serverName(u *url.URL) string {
 
 // uriQuery reads the parameters. A plus sign is itself: this is no web form.
 func uriQuery(raw string) (socket, tlsHost string, err error) {
+	seen := map[string]bool{}
 	for _, p := range strings.FieldsFunc(raw, func(r rune) bool { return r == '&' || r == ';' }) {
 		key, value, _ := strings.Cut(p, "=")
 		if value, err = url.PathUnescape(value); err != nil {
 			return "", "", err
 		}
+		if seen[key] {
+			return "", "", fmt.Errorf("the parameter %q is there twice", key)
+		}
+		seen[key] = true
 		switch key {
 		case "socket":
 			socket = value

@@ -1,6 +1,9 @@
 package nbdclient
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // Numbers of the protocol.
 const (
@@ -76,6 +79,8 @@ const (
 	zeroLengthMax = 128 << 20
 	// zeroBuffer is written over and over where the server has no WRITE_ZEROES.
 	zeroBuffer = 1 << 20
+	// closeTimeout is what a goodbye may take.
+	closeTimeout = 5 * time.Second
 	// ReadMax is the largest read: what every server must take (32 MiB).
 	ReadMax = 32 << 20
 	// WriteMax is the largest write, for the same reason.
