@@ -1,8 +1,10 @@
 // Package nbd serves block devices over the NBD protocol: fixed newstyle
-// negotiation, TLS, structured replies, base:allocation and every command in
+// negotiation, TLS, structured replies, metadata contexts and every command in
 // common use, to many clients at once. It knows nothing of backups; what it
 // serves comes from the Exports and Device interfaces. docs/NBD.md says what
-// is supported, option by option.
+// is supported, option by option. base:allocation comes from every Device;
+// further contexts from those that are a ContextDevice, of Exports that are
+// ContextExports.
 //
 // # A connection's life
 //
@@ -60,6 +62,7 @@
 //	flushGroup.mu, writer.mu, arena.mu, tlsSocket.mu, conn.reasonMu
 //	                   leaves: nothing is taken under them
 //
-// A Device is called without any of them but export.admission (Exports.Open,
-// and Device.Close of an export that changed while it was opened).
+// A Device and its Contexts are called without any of them but export.admission
+// (Exports.Open, ContextDevice.OpenContext, and Close of both when the export
+// changed or a context was gone).
 package nbd
