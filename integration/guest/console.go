@@ -130,7 +130,7 @@ func (c *Console) Run(ctx context.Context, command string) (string, error) {
 func (c *Console) Start(command string) (wait func(context.Context) (string, error), err error) {
 	c.runs++
 	// The shell makes the marks, so that a line echoed by the terminal is none.
-	line := fmt.Sprintf("echo \"<$((%d+0)):\"; { %s; }; echo \":$?:$((%d+0))>\"", c.runs, command, c.runs)
+	line := fmt.Sprintf("echo \"<$((%d+0)):\"; { %s\n}; echo \":$?:$((%d+0))>\"", c.runs, command, c.runs)
 	if err := c.Send(line); err != nil {
 		return nil, err
 	}

@@ -18,20 +18,17 @@ export PATH=$PATH:/usr/sbin:/sbin SOURCE_DATE_EPOCH=1700000000
 # From where this machine's own packages come.
 mirror=$(apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI)' 2>/dev/null |
 	awk -v s=$suite '$1 == s && $2 == "main" && !mirror { mirror = $3 } END { print mirror }')
-apt-config dump | grep -E '^Acquire::(http|https|Retries)' >apt.conf || true
+mapfile -t network < <(apt-config dump | grep -E '^Acquire::(http|https|Retries)' | sed 's/^/--aptopt=/')
 
-cat >essential-hook <<'END'
-mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"
-echo MODULES=list >"$1/etc/initramfs-tools/conf.d/guest"
-printf '%s\n' virtio_pci virtio_blk ext4 >"$1/usr/share/initramfs-tools/modules.d/guest"
-END
 exclude=()
 for path in man doc locale i18n; do exclude+=(--dpkgopt="path-exclude=/usr/share/$path/*"); done
 mmdebstrap --quiet --format=tar --variant=essential \
 	--include=linux-image-cloud-amd64,initramfs-tools,sysvinit-core \
-	--aptopt="$PWD/apt.conf" --aptopt='APT::Install-Recommends "false"' \
+	"${network[@]}" --aptopt='APT::Install-Recommends "false"' \
 	--dpkgopt=force-unsafe-io "${exclude[@]}" \
-	--essential-hook='sh '"$PWD"'/essential-hook "$1"' \
+	--essential-hook='cd "$1" && mkdir -p etc/initramfs-tools/conf.d usr/share/initramfs-tools/modules.d' \
+	--essential-hook='echo MODULES=list >"$1/etc/initramfs-tools/conf.d/guest"' \
+	--essential-hook='printf "%s\n" virtio_pci virtio_blk ext4 >"$1/usr/share/initramfs-tools/modules.d/guest"' \
 	$suite root.tar "${mirror:-http://deb.debian.org/debian}"
 
 mkdir root
@@ -69,11 +66,11 @@ boot
 END
 
 truncate -s $size disk.raw
+sfdisk -q disk.raw <<<"label: dos
+start=$((partition / 512)), type=83, bootable"
 mke2fs -q -t ext4 -L strongroom -E offset=$partition,root_owner=0:0 -d root disk.raw $(((size - partition) >> 10))k
 grub-mkimage -O i386-pc -o core.img -p '(hd0,msdos1)/boot/grub' biosdisk part_msdos ext2 normal linux serial terminal boot configfile
 [[ $(stat -c %s core.img) -le $((partition - 512)) ]]
-sfdisk -q disk.raw <<<"label: dos
-start=$((partition / 512)), type=83, bootable"
 dd if=/usr/lib/grub/i386-pc/boot.img of=disk.raw bs=440 count=1 conv=notrunc status=none
 dd if=core.img of=disk.raw bs=512 seek=1 conv=notrunc status=none
 qemu-img convert -f raw -O qcow2 disk.raw disk.qcow2

@@ -112,8 +112,8 @@ func (m *Machine) connect(ctx context.Context, line net.Listener, monitor string
 	}
 }
 
-// Do runs a QMP command whose answer is of no interest.
-func (m *Machine) Do(ctx context.Context, command string, args map[string]any) error {
+// Do runs a QMP command whose answer is of no interest; args may be nil.
+func (m *Machine) Do(ctx context.Context, command string, args any) error {
 	return m.Blocks.QMP.Execute(ctx, command, args, nil)
 }
 
