@@ -1,5 +1,5 @@
 // Package volume is a mutable disk over immutable chunks: backup sessions with
-// their writable disks and files, and readers of committed images.
+// their writable disks and files, clones, and readers of committed images.
 //
 // # A session on disk
 //
@@ -13,7 +13,8 @@
 //
 //	header  0  "SRJRNL\0\1"         8  u16 version = 1     10  6 zero bytes
 //	       16  u64 disk size       24  16 random bytes, the salt
-//	       40  u32 CRC-32C of whose it is   44  16 zero bytes   60  u32 CRC-32C of bytes 0…59
+//	       40  u32 CRC-32C of whose it is   44  u64 number of the first record   52  8 zero bytes
+//	       60  u32 CRC-32C of bytes 0…59
 //
 //	record  0  u32 payload length   4  u8 type              5  3 zero bytes
 //	        8  u64 record number   16  payload             then u32 CRC-32C of
@@ -28,6 +29,8 @@
 //	type 5 clean  every record before is power-cut safe, its packs too
 //	type 6 dirty  synced before the first acknowledgement after a clean
 //	type 7 file   u64 length, i64 modified in Unix nanoseconds, u32 permission bits and state
+//	type 8 mark   in clones, instead of 5 and 6: u64 n, u64 m: records below n are
+//	              power-cut safe, their packs too; those below m were synced before
 //
 // Replay applies records in order and ends at the first that is not valid. If a
 // crash explains what stands there (journalend.go), its write was never
@@ -53,6 +56,37 @@
 // A commit announces itself in session.json with the point's id before the
 // catalog writes that point, so that a restart can tell which side of the
 // commit a crash fell on.
+//
+// # Clones
+//
+// A clone is a session whose disks begin as the images of a point, its base, and
+// whose clients are guests rather than backup jobs. It does not expire. It ends
+// when it is sealed, which is a commit, or discarded, which is an abort.
+//
+// A backup that lost acknowledged writes is dead, since its job cannot know what to
+// send again. A guest can go on after that, as after a power cut of its own, if it
+// is started anew. So a clone becomes stale instead (stale.go): its tokens are
+// refused for ever, because the guest that holds one knows of writes that are gone;
+// and ResumeClone makes others, of disks that are as they were when they were
+// flushed last. Every flush leaves a mark in the journal for that, also when writes
+// go on meanwhile. What was overwritten since the last of them stays a root of the
+// garbage collection (retired.go), in a list that makes the disk flush itself when
+// it becomes long.
+//
+// A sync that fails makes a clone stale, too. It is resumed in journals of its own:
+// nothing is written to a file whose sync has failed, and nothing over records that
+// may still be needed.
+//
+// Since a clone may live for long, its journal is written anew when it has grown
+// (rewrite.go), beside the guest's reads and writes but for a moment at the end. It
+// then has a record for each chunk that was touched, and the raw bytes that were
+// written since it was written anew last; older ones are merged into their blocks.
+// So it takes at most twice the chunk records and 128 MiB or so, more only while
+// the guest writes faster than it is copied.
+//
+// A clone whose journal is damaged is dead. Its folder, and what could be read of
+// the journals, is kept until somebody discards it, and looked at again at every
+// start.
 //
 // # Files
 //
@@ -86,7 +120,7 @@
 // content of its point, not the point: it may be removed, and is forgotten when
 // the last reader has closed.
 //
-// Blocks that a session overwrote may be collected at once. Its journal names
+// Blocks that a backup overwrote may be collected at once. Its journal names
 // them still; after a restart only what the last state of the map leads to must
 // be there. roots.go says how a garbage collection finds what sessions need.
 //
@@ -95,15 +129,18 @@
 // What a session knows of a chunk is one address per block, 8 KiB. Only the
 // chunks touched last are in memory; the others wait in the journal as chunk
 // records. Blocks written in part keep their raw bytes in the journal and a list
-// of extents in memory until they are covered, too many, or committed.
+// of extents in memory until they are covered, too many, or committed. A disk of a
+// clone has the list of what was overwritten besides, 3 MiB at most.
 //
 // # Locks, in the order they may be taken
 //
 //	Manager.points shared while a session begins or an image is opened, exclusive
 //	               while a point goes, so that neither misses the other
-//	session.verb   one commit, abort or expiry of a session at a time
+//	session.verb   one commit, abort, expiry or resumption of a session at a time
 //	session.gate   shared by every operation on a disk, a file or a name, exclusive
 //	               while a session ends or an added disk is dropped
+//	cloneDisk.flushing  a write that makes a disk of a clone flush itself
+//	disk.syncing   one sync of a journal at a time, and the moment it is replaced
 //	session.saving session.json, and the names and disks it says there are
 //	disk.mu        a disk's or file's journal and maps; held while a record is appended and applied
 //	Manager.mu     the tables of sessions and exports; nothing else is taken under it but session.mu

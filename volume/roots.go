@@ -44,6 +44,36 @@ import (
 //     all it has. A block that was written in part is stored by CopyBlocks itself,
 //     like any other. A commit publishes disk and file.
 //
+// A disk of a clone needs more than its map: after a power cut it is again what it
+// was when it was flushed last. What it needs is its map and what is retired, which
+// is everything that records not covered by a flush have overwritten. Both change
+// under the disk's lock, and Roots takes all of the map first and what is retired
+// then:
+//
+//   - An address goes from the map to what is retired in the step that overwrites
+//     it. One that Roots does not find at its place any more was retired before,
+//     and is found there afterwards, unless a flush has covered the record by then;
+//     then no power cut brings it back. One that is retired later was found in the
+//     map. Nothing of a clone's map is dropped otherwise: no chunk is ever taken
+//     out, and merging the raw bytes of a block overwrites its address like a write.
+//
+//   - A flush forgets what was retired only when its mark is on the disk. With a
+//     mark n it forgets what records below n have overwritten, and the disk never
+//     comes back to before n.
+//
+//   - A map that was retired as a whole is one in the journal, whose place is kept.
+//     It is read afterwards, one at a time. If the journal was written anew
+//     meanwhile, which flushes everything, nothing of the list is needed.
+//
+//   - Resuming a clone brings back what was retired, in disks that take the place
+//     of others. What these have, the others had, in the map or retired, and they
+//     are there until the new ones are. Roots begins again when the disks are not
+//     those it began with: what it has not found in the old ones, since they closed
+//     under it, it finds in the new ones.
+//
+//   - A start reads the journal, and so retires again what its records had retired,
+//     as far as no mark covers them. What is stale is read up to its mark alone.
+//
 // A read finds its addresses in a map and uses them without a lock; one that the
 // map loses meanwhile may be collected. So Barrier is called again before
 // anything is freed: it waits for such reads. Reads that begin later find only
