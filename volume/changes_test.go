@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/dedup"
 )
 
@@ -281,8 +282,14 @@ func TestChangesOfTwiceStored(t *testing.T) {
 	x, since = w.image(b), w.image(a)
 	defer x.Close()
 	defer since.Close()
-	got, err := changesOf(x, since, 0, size)
-	t.Log(got, err)
+	want := diffModel(am, bm)
+	for i := range p {
+		want[i] = p[i] != q[i]
+	}
+	got, err := changesOf(x, since, 0, dedup.ChunkSize)
+	if err != nil || !slices.Equal(got, ranges(want, 0, dedup.ChunkSize)) {
+		t.Errorf("without hashes: %v, %v", got, err)
+	}
 }
 
 func (w *world) move(names []string, from, to string) {
@@ -290,6 +297,35 @@ func (w *world) move(names []string, from, to string) {
 	for _, n := range names {
 		if err := w.fs.Rename(from+"/"+n, to+"/"+n); err != nil {
 			w.t.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkChanges asks about a disk of 16 TiB whose images share all but a few
+// chunks.
+func BenchmarkChanges(b *testing.B) {
+	const chunks, changed = 16 << 40 / dedup.ChunkSize, 100
+	m := &Manager{cache: newAddrCache(func(n catalog.ChunkNo) (*catalog.Chunk, error) {
+		return &catalog.Chunk{Runs: []catalog.Run{{Count: dedup.ChunkBlocks, Addr: dedup.Addr(n) << 20}}}, nil
+	})}
+	image := func(differ catalog.ChunkNo) *Image {
+		list := make([]catalog.ChunkNo, chunks)
+		for i := range list {
+			list[i] = catalog.ChunkNo(i + 1)
+			if i%(chunks/changed) == 0 && differ != 0 {
+				list[i] = 0
+			}
+		}
+		x := &Image{m: m, base: base{size: chunks * dedup.ChunkSize, chunks: list}}
+		x.info.Size = x.base.size
+		return x
+	}
+	x, since := image(0), image(1)
+	b.ReportAllocs()
+	for b.Loop() {
+		extents := 0
+		if err := x.Changes(since, 0, x.Size(), func(int64, bool) bool { extents++; return true }); err != nil || extents < changed {
+			b.Fatal(extents, err)
 		}
 	}
 }
