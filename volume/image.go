@@ -101,34 +101,12 @@ func (x *Image) read(p []byte, off int64) error {
 		if err != nil {
 			return err
 		}
-		if err := x.m.readWindow(p[:n], off, list[:], int(in/dedup.BlockSize)); err != nil {
+		if err := x.m.readBlocks(p[:n], off, list[:], int(in/dedup.BlockSize)); err != nil {
 			return err
 		}
 		p, off = p[n:], off+n
 	}
 	return nil
-}
-
-// readWindow fills p, which begins at byte off of a disk, from the blocks that
-// hold it: list[first] is the block of off. What else is in list lies around it.
-func (m *Manager) readWindow(p []byte, off int64, list []dedup.Addr, first int) error {
-	if in := int(off % dedup.BlockSize); in != 0 || len(p) < dedup.BlockSize {
-		n := min(len(p), dedup.BlockSize-in)
-		if err := m.blocks.ReadBytes(list[first], in, p[:n]); err != nil {
-			return err
-		}
-		p, first = p[n:], first+1
-	}
-	if whole := len(p) / dedup.BlockSize; whole > 0 {
-		if err := m.blocks.ReadWithin(list, first, first+whole, p[:whole*dedup.BlockSize]); err != nil {
-			return err
-		}
-		p, first = p[whole*dedup.BlockSize:], first+whole
-	}
-	if len(p) == 0 {
-		return nil
-	}
-	return m.blocks.ReadBytes(list[first], 0, p)
 }
 
 // Extents tells which parts of [off, off+n) are zero, without reading data.

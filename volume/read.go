@@ -37,7 +37,7 @@ func (d *disk) read(p []byte, off int64) error {
 	if err != nil {
 		return err
 	}
-	if err := d.s.m.readBlocks(p, off, list); err != nil {
+	if err := d.s.m.readBlocks(p, off, list, 0); err != nil {
 		return err
 	}
 	for _, b := range patched {
@@ -112,36 +112,25 @@ func (d *disk) view(index int64) (*addrs, map[uint16][]patch, io.ReaderAt, error
 }
 
 // readBlocks fills p, which begins at byte off of a disk, from the blocks that
-// hold it: list begins with the block of off.
-func (m *Manager) readBlocks(p []byte, off int64, list []dedup.Addr) error {
-	if in := off % dedup.BlockSize; in != 0 || len(p) < dedup.BlockSize {
-		n, err := m.readPart(p, in, list[0])
-		if err != nil {
+// hold it: list[first] is the block of off. What else is in list lies around it.
+func (m *Manager) readBlocks(p []byte, off int64, list []dedup.Addr, first int) error {
+	if in := int(off % dedup.BlockSize); in != 0 || len(p) < dedup.BlockSize {
+		n := min(len(p), dedup.BlockSize-in)
+		if err := m.blocks.ReadBytes(list[first], in, p[:n]); err != nil {
 			return err
 		}
-		p, list = p[n:], list[1:]
+		p, first = p[n:], first+1
 	}
 	if whole := len(p) / dedup.BlockSize; whole > 0 {
-		if err := m.blocks.Read(list[:whole], p[:whole*dedup.BlockSize]); err != nil {
+		if err := m.blocks.ReadWithin(list, first, first+whole, p[:whole*dedup.BlockSize]); err != nil {
 			return err
 		}
-		p, list = p[whole*dedup.BlockSize:], list[whole:]
+		p, first = p[whole*dedup.BlockSize:], first+whole
 	}
 	if len(p) == 0 {
 		return nil
 	}
-	_, err := m.readPart(p, 0, list[0])
-	return err
-}
-
-// readPart fills p from byte in of a block, up to the block's end.
-func (m *Manager) readPart(p []byte, in int64, a dedup.Addr) (int, error) {
-	buf := blockBuffers.Get().(*[dedup.BlockSize]byte)
-	defer blockBuffers.Put(buf)
-	if err := m.blocks.Read([]dedup.Addr{a}, buf[:]); err != nil {
-		return 0, err
-	}
-	return copy(p, buf[in:]), nil
+	return m.blocks.ReadBytes(list[first], 0, p)
 }
 
 // Extents tells which parts of [off, off+n) are zero without reading data. A
