@@ -37,32 +37,38 @@ func (j *restoreJob) chooseFile(name, output string) error {
 		j.dir = output
 		j.file = filepath.Join(output, path.Base(name))
 	}
-	return restore.CheckOutput(j.file, j.force)
+	return nil
 }
 
-func (j *restoreJob) runFile(ctx context.Context) (r restored, err error) {
-	r = restored{Point: j.point.Point, VM: j.point.VM, Disks: []restoredDisk{}}
-	if j.dir != "" {
-		if err := os.MkdirAll(j.dir, 0o700); err != nil {
+// restoreFile writes the file as it came.
+func (j *restoreJob) restoreFile(ctx context.Context, r *restored) error {
+	r.File = &restoredFile{Name: j.source.Name, Size: j.source.Size, File: j.file}
+	done, err := j.copyFile(ctx)
+	if err != nil {
+		return fmt.Errorf("file %s of %s@%s: %w", j.source.Name, j.point.VM, j.point.Point, err)
+	}
+	r.File.Data = done.Data
+	j.record.Files = []restore.ManifestFile{{
+		Name: j.source.Name, Size: j.source.Size, File: j.nameOf(j.file), ManifestHash: restore.NewManifestHash(done.Hash),
+	}}
+	return nil
+}
+
+func (j *restoreJob) copyFile(ctx context.Context) (r restore.Result, err error) {
+	if j.source.Size == 0 {
+		if r.Hash, err = restore.NewContentHasher(0).Sum(); err != nil || j.file == stdoutName {
 			return r, err
 		}
-	}
-	r.File = &restoredFile{Name: j.source.Name, Size: j.source.Size, File: j.file}
-	if j.source.Size == 0 {
 		return r, restore.WriteFile(j.file, nil, j.force)
 	}
 	target := j.nbd
 	target.Export = j.point.VM + ":/" + j.source.Name + "@" + j.point.Point
-	d := restore.Disk{Target: target, Size: j.source.Size, Output: j.file, Format: restore.Raw, Force: j.force}
-	if j.bar != nil {
-		d.Events.Begin = func(_ string, n int64) { j.bar.ChangeMax64(max(n, 1)) }
-		d.Events.Progress = func(n int64) { j.bar.Add64(n) }
-		defer j.bar.Clear()
+	d := restore.Disk{
+		Target: target, Size: j.source.Size, Output: j.file, Format: restore.Raw, Force: j.force, Verify: j.verify,
+		Events: j.events(path.Base(j.source.Name)),
 	}
-	done, err := d.Run(ctx)
-	r.File.Data = done.Data
-	if err != nil {
-		return r, fmt.Errorf("file %s of %s@%s: %w", j.source.Name, j.point.VM, j.point.Point, err)
+	if d.Output == stdoutName {
+		return d.Stream(ctx, j.stdout)
 	}
-	return r, nil
+	return d.Run(ctx)
 }

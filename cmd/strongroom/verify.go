@@ -19,16 +19,25 @@ func newVerify(e *env) *cli.Command {
 		Description: "The server verifies everything within scrub.target-age by itself; without an argument this shows how\n" +
 			"far it is. Damage is repaired when there is another copy, else the command exits with 6 and names\n" +
 			"the images that cannot be read whole. Verified are whole packs, so what points share is read once.\n\n" +
+			"--restored checks what restore has written, with the manifest beside it and without a server: disks in\n" +
+			"raw and qcow2 files, chains and archives, files and blobs. It names what is missing and the bytes of each\n" +
+			"disk that differ, to 64 MiB, and then exits with 6.\n\n" +
 			"  strongroom verify web1@latest\n" +
 			"  strongroom verify web1/vda --older-than 7d\n" +
-			"  strongroom verify --all --no-wait",
+			"  strongroom verify --all --no-wait\n" +
+			"  strongroom verify --restored /srv/restored/web1\n" +
+			"  strongroom verify --restored vda.raw.restore.json",
 		Flags: clientFlags(
 			&cli.BoolFlag{Name: "all", Usage: "verify every pack"},
 			&cli.StringFlag{Name: "older-than", Usage: "leave out what was verified within `TIME`, such as 7d"},
 			&cli.StringFlag{Name: "since", Usage: "leave out what was verified after `DATE`, as 2027-12-31 or an RFC 3339 time"},
 			&cli.BoolFlag{Name: "no-wait", Usage: "start it and return"},
+			&cli.StringFlag{Name: "restored", Usage: "check what was restored into `DIR`, or is in the manifest FILE.restore.json"},
 		),
 		Action: func(c *cli.Context) error {
+			if c.String("restored") != "" {
+				return runVerifyRestored(e, c)
+			}
 			if c.NArg() == 0 && !c.Bool("all") {
 				return ask(e, c, 0, 0, func(client *api.Client) (api.ScrubStatus, error) { return client.ScrubStatus(c.Context) }, showScrub)
 			}

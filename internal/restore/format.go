@@ -18,13 +18,13 @@ const (
 	VMA   Format = "vma" // an archive of all disks
 )
 
-// ParseFormat reads a format's name.
+// ParseFormat reads the name of a format in which a disk is a file of its own.
 func ParseFormat(s string) (Format, error) {
 	switch f := Format(s); f {
-	case Raw, QCOW2, VMA:
+	case Raw, QCOW2:
 		return f, nil
 	}
-	return "", fmt.Errorf("format %.40q: want raw, qcow2 or vma", s)
+	return "", fmt.Errorf("format %.40q: want raw or qcow2", s)
 }
 
 // writer puts disk content to its place in a file.

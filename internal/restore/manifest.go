@@ -211,7 +211,7 @@ func (m *Manifest) check() error {
 }
 
 func (d *ManifestDisk) check() error {
-	if _, err := ParseFormat(string(d.Format)); err != nil {
+	if _, err := ParseFormat(string(d.Format)); err != nil && d.Format != VMA {
 		return err
 	}
 	if len(d.Chain) == 0 {
