@@ -74,8 +74,8 @@
 // without reading data (layer.go). Views are shared and the ones used last are
 // kept, named by the hashes of what they show, so that a merge or a removed point
 // never leaves a wrong one behind. A view holds its point's content only while
-// somebody has it open (imageSource). Readers that go on where they left off are
-// read ahead for, several pieces at a time (ahead.go).
+// somebody has it open (imageSource). Images are read ahead for who reads on in
+// order, whatever file shows them (package readahead).
 //
 // # Locks, in the order they may be taken
 //
@@ -86,7 +86,7 @@
 //	                 waited for
 //	node.mu          size, what is being stored, errors
 //	imageSource.mu   held while an image is opened
-//	Service.mu, account.mu, viewCache.mu, ahead.mu   leaves
+//	Service.mu, account.mu, viewCache.mu   leaves
 //
 // Service.Release is called by the volume while operations of this package wait
 // for the volume's locks. So it takes no lock but Service.mu: it marks the folder

@@ -51,14 +51,6 @@ const (
 	// importPiece is how much decoded data an import writes at once.
 	importPiece = 1 << 20
 
-	// aheadPiece and aheadPieces are how a sequential reader is read ahead for;
-	// maxAhead bounds it for all readers together: 64 MiB.
-	aheadPiece  = 512 << 10
-	aheadPieces = 6
-	maxAhead    = 128
-	// aheadWorkers is how many pieces are decoded at a time for one reader.
-	aheadWorkers = 3
-
 	// A virtual qcow2 file takes viewBytes and, for each 64 MiB of the disk that it
 	// holds something of, viewChunkBytes: two bitmaps and counts.
 	viewBytes      = 4096

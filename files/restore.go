@@ -341,7 +341,7 @@ func (r *restore) files(p *catalog.Point, prefix, name string, mod time.Time) en
 type reader struct {
 	s      *Service
 	name   string
-	ahead  *ahead
+	src    io.ReaderAt
 	attr   sftp.Attr
 	finish func()
 }
@@ -349,14 +349,24 @@ type reader struct {
 // reading opens a file of content src; finish is called once nobody reads any more.
 func (s *Service) reading(name string, src io.ReaderAt, size int64, mod time.Time, finish func()) *reader {
 	s.stats.Handles.Add(1)
-	return &reader{s: s, name: name, ahead: newAhead(src, size, s.ahead), finish: finish,
+	return &reader{s: s, name: name, src: src, finish: finish,
 		attr: sftp.Attr{Mode: 0o400, Size: size, ModTime: mod, AccessTime: mod, Links: 1}}
 }
 
 func (f *reader) ReadAt(p []byte, off int64) (int, error) {
-	n, err := f.ahead.ReadAt(p, off)
+	left, end := f.attr.Size-off, error(nil)
+	if off < 0 || left <= 0 {
+		return 0, io.EOF
+	}
+	if int64(len(p)) > left {
+		p, end = p[:left], io.EOF
+	}
+	n, err := f.src.ReadAt(p, off)
 	f.s.stats.read(n)
-	return n, err
+	if n < len(p) {
+		return n, err
+	}
+	return n, end
 }
 
 func (f *reader) fixed() error { return fmt.Errorf("%s: %w", f.name, syscall.EROFS) }
@@ -368,7 +378,6 @@ func (f *reader) Sync() error                        { return nil } // it is dur
 
 func (f *reader) Close() error {
 	if f.finish != nil {
-		f.ahead.close()
 		f.finish()
 		f.finish = nil
 		f.s.stats.Handles.Add(-1)

@@ -52,7 +52,6 @@ type Service struct {
 	pieces *pieces
 	stores chan struct{} // who is storing a piece
 	views  *viewCache
-	ahead  *aheadBudget
 
 	cleaning sync.WaitGroup // ends of sessions under way
 	ctx      context.Context
@@ -77,7 +76,7 @@ func New(o Options) *Service {
 	}
 	s := &Service{
 		o: o, now: o.Clock, pieces: newPieces(maxPieces), stores: make(chan struct{}, max(4, runtime.GOMAXPROCS(0))),
-		views: newViewCache(idleViewBytes, maxViewBytes), ahead: newAheadBudget(maxAhead),
+		views:    newViewCache(idleViewBytes, maxViewBytes),
 		sessions: map[string]*folder{}, users: map[userVM]*folder{}, accounts: map[string]*account{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -190,8 +189,8 @@ func (c *counters) wrote(n int) {
 	c.WrittenBytes.Add(uint64(n))
 }
 
-// Stats counts what happened since the server started; Handles, Folders, Pieces,
-// Ahead and ViewBytes are the present.
+// Stats counts what happened since the server started; Handles, Folders, Pieces
+// and ViewBytes are the present.
 type Stats struct {
 	Writes, WrittenBytes uint64 // of files in sessions
 	Reads, ReadBytes     uint64 // of everything
@@ -203,7 +202,6 @@ type Stats struct {
 	Handles              int64
 	Folders              int   // sessions' folders known
 	Pieces               int   // MiB of writes gathered and not stored yet
-	Ahead                int   // pieces read ahead, of 512 KiB
 	ViewBytes            int64 // tables of virtual files
 }
 
@@ -217,6 +215,6 @@ func (s *Service) Stats() Stats {
 		Writes: c.Writes.Load(), WrittenBytes: c.WrittenBytes.Load(), Reads: c.Reads.Load(), ReadBytes: c.ReadBytes.Load(),
 		Imports: c.Imports.Load(), ImportErrors: c.ImportErrors.Load(), ImportedBytes: c.ImportedBytes.Load(),
 		Commits: c.Commits.Load(), CommitErrors: c.CommitErrors.Load(), Handles: c.Handles.Load(),
-		Folders: folders, Pieces: s.pieces.inUse(), Ahead: s.ahead.inUse(), ViewBytes: s.views.bytes(),
+		Folders: folders, Pieces: s.pieces.inUse(), ViewBytes: s.views.bytes(),
 	}
 }

@@ -91,8 +91,8 @@ func (w *world) stop() {
 	if n := w.s.pieces.inUse(); n != 0 {
 		w.t.Errorf("%d pieces are still out", n)
 	}
-	if n := w.s.ahead.inUse(); n != 0 {
-		w.t.Errorf("%d pieces read ahead are still out", n)
+	if n := w.m.Stats().ReadAheadBytes; n != 0 {
+		w.t.Errorf("%d bytes read ahead are still out", n)
 	}
 	for _, close := range []func() error{w.m.Close, w.cat.Close, w.store.Close} {
 		if err := close(); err != nil {

@@ -28,7 +28,6 @@ var (
 	fileCommits     = counter("file_commits_total", "Commits of backups with files, and those that failed.", "result")
 	fileFolders     = gauge("file_folders", "Folders of open backups in memory.")
 	filePieces      = gauge("file_gathered_pieces", "Pieces of 1 MiB of files that are gathered and not stored yet.")
-	fileAhead       = gauge("file_read_ahead_pieces", "Pieces of 512 KiB read ahead for readers of files.")
 	fileViewBytes   = gauge("file_view_bytes", "Memory of the tables of virtual files.")
 	fileHandlesOpen = gauge("file_handles", "Files open, by all clients.")
 )
@@ -81,7 +80,6 @@ func collectFiles(to sink, s files.Stats) {
 	put(to, fileCommits, s.CommitErrors, "failed")
 	put(to, fileFolders, s.Folders)
 	put(to, filePieces, s.Pieces)
-	put(to, fileAhead, s.Ahead)
 	put(to, fileViewBytes, s.ViewBytes)
 	put(to, fileHandlesOpen, s.Handles)
 }

@@ -9,6 +9,7 @@ var (
 	commitDuration = histogram("backup_commit_duration_seconds", "Duration of commits that succeeded, from the request to the durable point.")
 	openBytes      = gauge("backup_open_bytes", "Bytes of the open sessions: written by clients, new to the store, stored for them.", "kind")
 	folds          = counter("partial_block_merges_total", "Blocks put together from partial writes.")
+	readAhead      = gauge("read_ahead_bytes", "Memory of what sequential readers of images are read ahead.")
 	journalSyncs   = counter("journal_syncs_total", "fdatasyncs of session journals.")
 )
 
@@ -29,5 +30,6 @@ func collectVolume(to sink, s volume.Stats) {
 	put(to, openBytes, s.OpenNewBytes, "new")
 	put(to, openBytes, s.OpenStoredBytes, "stored")
 	put(to, folds, s.Folds)
+	put(to, readAhead, s.ReadAheadBytes)
 	put(to, journalSyncs, s.JournalSyncs)
 }

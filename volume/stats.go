@@ -18,8 +18,10 @@ type Stats struct {
 	Started, Committed, Aborted, Expired uint64
 	// Folds counts blocks merged from partial writes; JournalSyncs fdatasyncs of session journals.
 	Folds, JournalSyncs uint64
-	Commits             hist.Snapshot // duration of successful commits
-	States              map[State]int // backups remembered
+	// ReadAheadBytes is what sequential readers of images are read ahead now.
+	ReadAheadBytes int64
+	Commits        hist.Snapshot // duration of successful commits
+	States         map[State]int // backups remembered
 	// Cloned and Resumed count clones made and resumed; that they were sealed or
 	// discarded is in Committed and Aborted. Rewrites counts journals written anew.
 	Cloned, Resumed, Rewrites uint64
