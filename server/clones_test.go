@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/strongroom-backup/strongroom/internal/nbdclient"
 	"github.com/strongroom-backup/strongroom/internal/nbdio"
+	"github.com/strongroom-backup/strongroom/internal/units"
 	"github.com/strongroom-backup/strongroom/server/api"
 )
 
@@ -432,6 +434,40 @@ func TestCloneSurvivesRestart(t *testing.T) {
 	again, err := w.client.Clone(t.Context(), x.Clone)
 	if err != nil || again.State != api.CloneOpen || again.Disks[0].Export != x.Disks[0].Export {
 		t.Errorf("clone %+v, %v", again, err)
+	}
+}
+
+// On a full store a clone is made and read; writes of new data get ENOSPC, and the
+// clone goes on when there is space again.
+func TestCloneOnFullStore(t *testing.T) {
+	free := new(atomic.Uint64)
+	free.Store(1 << 40)
+	w := start(t, func(o *Options) { o.FS = fullDisk{vfs.Default, free}; o.Config.Store.Reserve = units.GiB })
+	content := random(1, mib)
+	w.backup("vm1", "vda", content)
+	free.Store(1 << 20)
+	x := w.newClone("vm1")
+	token := x.Disks[0].Export
+	if !bytes.Equal(w.read(token), content) {
+		t.Error("it cannot be read")
+	}
+	c := w.write(token)
+	rng, block := rand.NewChaCha8([32]byte{9}), make([]byte, 65536)
+	fresh := func() error {
+		rng.Read(block)
+		return second(c.WriteAt(block, 0))
+	}
+	eventually(t, "a write of new data fails", func() bool { return fresh() != nil }) // the store looks at its disk once a second
+	if err := fresh(); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a write of new data: %v", err)
+	}
+	free.Store(1 << 40)
+	eventually(t, "a write of new data succeeds", func() bool { return fresh() == nil })
+	if _, err := w.client.SealClone(t.Context(), x.Clone, true); err != nil {
+		t.Error(err)
+	}
+	if !bytes.HasPrefix(w.read("vm1/vda@latest"), block) {
+		t.Error("what was written is not in the point")
 	}
 }
 

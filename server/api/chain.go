@@ -30,7 +30,7 @@ type ChainImage struct {
 	Hold        string    `json:"hold,omitempty"` // why it is held
 	LockedUntil time.Time `json:"locked_until,omitzero"`
 	Damaged     bool      `json:"damaged,omitempty"`
-	InUse       bool      `json:"in_use,omitempty"` // read, or the parent of an open backup
+	InUse       bool      `json:"in_use,omitempty"` // read, or the parent of an open backup or a clone
 	Size        int64     `json:"size"`
 	Usage       Usage     `json:"usage"`
 }
