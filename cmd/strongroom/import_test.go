@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/strongroom-backup/strongroom/internal/vma"
@@ -35,15 +36,12 @@ func importServer(t *testing.T) (data string, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
-	done := false
-	stop = func() {
-		if cancel(); !done {
-			done = true
-			if err := <-ended; err != nil {
-				t.Errorf("server: %v", err)
-			}
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("server: %v", err)
 		}
-	}
+	})
 	t.Cleanup(stop)
 	return data, stop
 }

@@ -118,11 +118,10 @@ func (s *Source) follow(f *os.File, top qcow2Layer) (layers []layer, err error) 
 		if err != nil {
 			return nil, err
 		}
-		b, size, err := openImage(below, false)
+		b, size, err := s.openFile(below, false)
 		if err != nil {
 			return nil, fmt.Errorf("backing file of %s: %w", path, err)
 		}
-		s.closers = append(s.closers, b)
 		if err := checkCycle(files, b); err != nil {
 			return nil, err
 		}

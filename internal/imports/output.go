@@ -42,6 +42,9 @@ func (s *Source) Copy(ctx context.Context, dial Dial, progress func(n int64)) er
 		o.cancel(err)
 	}
 	o.done.Wait()
+	if err := s.unchanged(); err != nil {
+		o.cancel(err)
+	}
 	o.pool.close()
 	return context.Cause(o.ctx) // the first error
 }

@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 func TestRaw(t *testing.T) {
@@ -92,5 +96,32 @@ func TestNotImages(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), Options{Path: "-", Stdin: bytes.NewReader(nil)}); err == nil {
 		t.Error("nothing was taken")
+	}
+}
+
+// TestChanging refuses a disk that somebody writes to.
+func TestChanging(t *testing.T) {
+	path := put(t, t.TempDir(), "a.raw", randomDisk(newRand(t), 5*unitSize))
+	past := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(path, past, past); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	b := newBackup(t, s)
+	touch := sync.OnceValue(func() error {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err == nil {
+			_, err = f.WriteAt([]byte{1}, 100)
+			err = errors.Join(err, f.Close())
+		}
+		return err
+	})
+	b.fail = func(int, int64) error { return touch() }
+	if err := s.Copy(t.Context(), b.dial, nil); err == nil || !strings.Contains(err.Error(), "was written to while it was read") {
+		t.Error(err)
 	}
 }

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -51,7 +49,7 @@ type Source struct {
 	Skipped []string  // devices of an archive that are no disks
 	copy    func(o *output) error
 	stream  *io.PipeReader // of standard input; else nil
-	closers []io.Closer
+	files   []opened
 }
 
 // Open looks at the source and reads what is in its header. A *UsageError says
@@ -74,10 +72,13 @@ func Open(ctx context.Context, o Options) (*Source, error) {
 // Close closes the files.
 func (s *Source) Close() error {
 	var err error
-	for _, c := range slices.Backward(s.closers) {
-		err = errors.Join(err, c.Close())
+	if s.stream != nil {
+		s.stream.Close()
 	}
-	s.closers = nil
+	for _, f := range s.files {
+		err = errors.Join(err, f.Close())
+	}
+	s.files = nil
 	return err
 }
 
@@ -92,18 +93,16 @@ func (s *Source) Size() (n int64) {
 func (s *Source) open(ctx context.Context, o Options) error {
 	if o.Path == "-" {
 		s.stream = interruptible(ctx, o.Stdin)
-		s.closers = append(s.closers, s.stream)
 		return s.openStream(bufio.NewReaderSize(s.stream, unitSize), o)
 	}
 	if o.Size != 0 {
 		return &UsageError{"--size is for a raw disk from standard input; " + o.Path + " has a size", ""}
 	}
 	s.Name = filepath.Base(o.Path)
-	f, size, err := openImage(o.Path, true)
+	f, size, err := s.openFile(o.Path, true)
 	if err != nil {
 		return err
 	}
-	s.closers = append(s.closers, f)
 	if s.Format == "" {
 		head := make([]byte, min(headSize, size))
 		if _, err := f.ReadAt(head, 0); err != nil {
@@ -280,33 +279,4 @@ func (s *Source) checkNames() error {
 		}
 	}
 	return nil
-}
-
-// openImage opens a file to be read, or a block device if it may be one.
-func openImage(path string, device bool) (f *os.File, size int64, err error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	block := st.Mode()&fs.ModeDevice != 0 && st.Mode()&fs.ModeCharDevice == 0
-	switch {
-	case !st.Mode().IsRegular() && !device:
-		return nil, 0, fmt.Errorf("%s is no regular file", path)
-	case !st.Mode().IsRegular() && !block: // opening a pipe would wait
-		return nil, 0, &UsageError{path + " is neither a file nor a block device", "pipe a stream: … | strongroom import - VM"}
-	}
-	if f, err = os.Open(path); err != nil {
-		return nil, 0, err
-	}
-	if size, err = f.Seek(0, io.SeekEnd); err == nil {
-		_, err = f.Seek(0, io.SeekStart)
-	}
-	if err == nil && size == 0 {
-		err = fmt.Errorf("%s is empty", path)
-	}
-	if err != nil {
-		f.Close()
-		return nil, 0, err
-	}
-	return f, size, nil
 }
