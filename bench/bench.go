@@ -83,7 +83,7 @@ func (b *bench) rows(ctx context.Context) error {
 	rows := []struct {
 		number int
 		run    func(context.Context) error
-	}{{1, b.row1}, {2, b.row2}, {4, b.row4}, {5, b.row5}, {3, b.row3}, {6, b.row6}, {7, b.row7}, {8, b.row8}, {9, b.row9}, {10, b.row10}}
+	}{{1, b.row1}, {2, b.row2}, {4, b.row4}, {5, b.row5}, {3, b.row3}, {6, b.row6}, {7, b.row7}, {8, b.row8}, {9, b.row9}, {10, b.row10}, {11, b.row11}}
 	for _, r := range rows {
 		if !b.opt.rows[r.number] {
 			continue

@@ -45,7 +45,7 @@ func TestVerdict(t *testing.T) {
 }
 
 func TestOptionsRefused(t *testing.T) {
-	for _, args := range []string{"--rows 0", "--rows 11", "--rows x", "--size 1", "--size 1GiBB", "--rounds 0", "more"} {
+	for _, args := range []string{"--rows 0", "--rows 12", "--rows x", "--size 1", "--size 1GiBB", "--rounds 0", "more"} {
 		if _, err := parseOptions(append([]string{"--dir", t.TempDir()}, strings.Fields(args)...)); err == nil {
 			t.Errorf("%s was taken", args)
 		}

@@ -23,13 +23,13 @@ type options struct {
 }
 
 // rowsMax is the number of rows there are.
-const rowsMax = 10
+const rowsMax = 11
 
 func parseOptions(args []string) (options, error) {
 	var o options
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
 	size := set.String("size", "4GiB", "size of the disk; three quarters of it are filled with files")
-	rows := set.String("rows", "1,2,3,4,5,6,7,8,9,10", "rows to measure")
+	rows := set.String("rows", "1,2,3,4,5,6,7,8,9,10,11", "rows to measure")
 	roots := set.String("roots", strings.Join(defaultRoots(), ","), "directories the disk's files are taken from; none inside another")
 	set.IntVar(&o.rounds, "rounds", 3, "measured turns of each contender, at least 3 for figures to publish")
 	set.StringVar(&o.dir, "dir", defaultDir(), "directory for the cached disk and everything written")

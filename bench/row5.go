@@ -24,32 +24,44 @@ func (b *bench) row5(ctx context.Context) error {
 		return err
 	}
 	off, length := b.img.dense()
+	read := reads{bs: "64k", off: off, length: length, amount: length / 2}
 	err = b.contest(ctx, contest{
 		row: 5, title: "64 KiB random reads, 16 in flight", unit: "reads/s",
 		contenders: []contender{
-			{name: "strongroom, fio", ours: true, turn: fioTurn(b.srv.child, b.srv.export(vmName, b.point), off, length)},
-			{name: "qemu-nbd qcow2 zstd, fio", note: "file in the page cache", bar: barRandom, turn: fioTurn(peer, uri("", socket), off, length)},
+			{name: "strongroom, fio", ours: true, turn: read.turn(b.srv.child, b.srv.export(vmName, b.point))},
+			{name: "qemu-nbd qcow2 zstd, fio", note: "file in the page cache", bar: barRandom, turn: read.turn(peer, uri("", socket))},
 		},
 	})
 	return errors.Join(err, peer.stop())
 }
 
-// fioTurn reads half of a part of the disk. A contender's n-th turn reads the
-// same places as the other's n-th.
-func fioTurn(server *child, uri string, off, length int64) func(context.Context) (trial, error) {
+// reads is a job for fio: random reads of bs all over a part of a disk.
+type reads struct {
+	bs          string
+	off, length int64
+	amount      int64 // bytes to read
+}
+
+// turn reads. A contender's n-th turn reads the same places as the others' n-th.
+func (w reads) turn(server *child, uri string) func(context.Context) (trial, error) {
 	seed := 0
 	return func(ctx context.Context) (trial, error) {
 		seed++
 		return trial{server: server.pid(), work: func() (yield, error) {
-			out, err := command(ctx, nil, "fio", "--name=reads", "--ioengine=nbd", "--uri="+uri, "--rw=randread",
-				"--bs=64k", "--iodepth=16", "--randseed="+strconv.Itoa(seed), "--offset="+strconv.FormatInt(off, 10),
-				"--size="+strconv.FormatInt(length, 10), "--io_size="+strconv.FormatInt(length/2, 10), "--output-format=json")
+			out, err := command(ctx, nil, "fio", append(fioJob(uri, "randread", w.bs, seed, w.off, w.length),
+				"--io_size="+strconv.FormatInt(w.amount, 10), "--output-format=json")...)
 			if err != nil {
 				return yield{}, err
 			}
 			return readFio(out)
 		}}, nil
 	}
+}
+
+// fioJob is fio's arguments for random work with sixteen requests in flight.
+func fioJob(uri, how, bs string, seed int, off, length int64) []string {
+	return []string{"--name=job", "--ioengine=nbd", "--uri=" + uri, "--rw=" + how, "--bs=" + bs, "--iodepth=16",
+		"--randseed=" + strconv.Itoa(seed), "--offset=" + strconv.FormatInt(off, 10), "--size=" + strconv.FormatInt(length, 10)}
 }
 
 // readFio takes fio's own figures, which leave its start out. Before the JSON
