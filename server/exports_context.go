@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -78,9 +77,6 @@ func (x *exports) since(vm, disk, context string) (point string, err error) {
 	ref, err := catalog.ParseRef(vm + "/" + disk + "@" + strings.TrimPrefix(context, sinceContext))
 	if err != nil {
 		return "", err
-	}
-	if ref.VM != vm || ref.Disk != disk {
-		return "", fmt.Errorf("metadata context %q: %w: it names no point", context, catalog.ErrInvalid)
 	}
 	p, err := x.cat.Resolve(ref)
 	return p.ID, err
