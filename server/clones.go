@@ -156,26 +156,37 @@ func (s *Server) leaveClone(ctx context.Context, st volume.Status, force bool, r
 	return release, nil
 }
 
-// refuseConnected names the clients of a clone that is fenced.
+// refuseConnected names the clients of a clone that is fenced, and that do not go
+// within leaveGrace.
 func (s *Server) refuseConnected(ctx context.Context, st volume.Status) error {
-	var who []string
+	for end := time.Now().Add(leaveGrace); ; time.Sleep(leavePoll) {
+		who, err := s.connected(ctx, st)
+		if err != nil || len(who) == 0 {
+			return err
+		}
+		if time.Now().Before(end) {
+			continue
+		}
+		return &api.Error{
+			Status:  http.StatusConflict,
+			Message: fmt.Sprintf("clone %s of VM %s is in use (%s)", st.Session, st.VM, strings.Join(who, "; ")),
+			Hint:    "end the guest, or move its disks away, first; --force disconnects it, as if its disks were pulled out",
+		}
+	}
+}
+
+// connected names the clients of a clone that is fenced.
+func (s *Server) connected(ctx context.Context, st volume.Status) (who []string, err error) {
 	for _, d := range st.Disks {
 		clients, err := s.nbd.SettledClients(ctx, d.Token)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, c := range clients {
 			who = append(who, "disk "+d.Disk+": "+clientText(c))
 		}
 	}
-	if len(who) == 0 {
-		return nil
-	}
-	return &api.Error{
-		Status:  http.StatusConflict,
-		Message: fmt.Sprintf("clone %s of VM %s is in use (%s)", st.Session, st.VM, strings.Join(who, "; ")),
-		Hint:    "end the guest, or move its disks away, first; --force disconnects it, as if its disks were pulled out",
-	}
+	return who, nil
 }
 
 func clientText(c nbd.Client) string {

@@ -6,7 +6,7 @@
 //	api.sock ──┐                                │ nbd.sock, nbd.listen │ sftp.listen
 //	http.listen┴─ control.go, handlers.go    nbd.Server           sftp.Server ─▶ sftpusers.go
 //	                 │        │                 │                      │         joblogins.go
-//	                 │   backups.go ──fence──▶ exports.go       files.Service
+//	                 │   backups.go, clones.go ─fence─▶ exports.go   files.Service
 //	                 ▼        ▼                 ▼                      │
 //	     maintenance.Engine   volume.Manager (sessions, images, files)◀┘
 //	                 └──▶ catalog.Catalog, dedup.Store, tier.Dir
@@ -37,6 +37,14 @@
 // first, however long that takes. One commit of a session runs at a time; who
 // asks again waits for its answer (Server.commits).
 //
+// # Clones
+//
+// A clone (clones.go) is a session of another kind. One verb on it runs at a time
+// (Server.verbs). Sealing or discarding it fences its tokens first, then looks who
+// is connected: whoever is stays connected and the verb is refused, unless it is
+// forced; nobody comes in between the look and the deed. volume's events tell
+// backups from clones by their id alone; sessionlog.go knows which is which.
+//
 // # Logins over SFTP
 //
 // sftpusers.go decides who gets in: users of the configuration, and jobs. A job's
@@ -61,8 +69,9 @@
 //
 // # Locks
 //
-// Server.mu, exports.mu, jobs.mu, jobLogins.mu, watchedFS.mu and burst.mu are
-// leaves: nothing is called under them. Server.publishing is held shared by
+// Server.mu, exports.mu, jobs.mu, jobLogins.mu, keyLocks.mu, sessionLog.mu,
+// watchedFS.mu and burst.mu are leaves: nothing is called under them. The lock of
+// a clone (Server.verbs) is taken before Server.publishing. Server.publishing is held shared by
 // commits and exclusively while the engines are closed. jobs.asking, one per kind
 // of job, is held while a job that a request asked for begins; the engine calls
 // jobs.began meanwhile. exports.listing is held while the catalog is read.

@@ -129,6 +129,11 @@ const (
 	// listedContextsMax is a month of daily points; any other can be named.
 	listedContextsMax = 32
 
+	// leaveGrace is how long a guest that has just ended may take to be noticed,
+	// before sealing or discarding its clone is refused; leavePoll is how often
+	// that is looked at.
+	leaveGrace = 500 * time.Millisecond
+	leavePoll  = 10 * time.Millisecond
 	// expireEvery is how late an expired backup may be noticed.
 	expireEvery = 5 * time.Second
 )
