@@ -85,7 +85,7 @@ func runImport(e *env, c *cli.Context, client *api.Client) (r imported, err erro
 		return r, err
 	}
 	for _, name := range s.Skipped {
-		e.warn(fmt.Sprintf("%s of %s is the memory of a running VM and is left out", name, s.Name))
+		e.warn(fmt.Sprintf("%s of %s is the memory of a running VM and is left out", name, printable(s.Name)))
 	}
 	r = imported{Source: s.Name, Format: string(s.Format), Skipped: s.Skipped}
 	for _, b := range request.Blobs {
@@ -173,7 +173,7 @@ func copyImport(ctx context.Context, e *env, b api.Backup, s *imports.Source, ta
 	progress := func(int64) {}
 	if isTerminal(e.stderr) {
 		bar := newBar(e.stderr)
-		bar.Describe(s.Name)
+		bar.Describe(printable(s.Name))
 		bar.ChangeMax64(s.Size())
 		defer bar.Clear()
 		progress = func(n int64) { bar.Add64(n) }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/strongroom-backup/strongroom/internal/nbdclient"
 	"github.com/strongroom-backup/strongroom/internal/vma"
 )
 
@@ -66,6 +67,38 @@ func TestManyDevices(t *testing.T) {
 	t.Logf("%d connections, %d at once", b.opened.Load(), b.most.Load())
 }
 
+// TestOneByOne holds that a disk is left alone when all of it is there.
+func TestOneByOne(t *testing.T) {
+	var out bytes.Buffer
+	var h vma.Header
+	disks := map[string][]byte{}
+	sources := map[uint8]vma.Source{}
+	for i := range 40 {
+		d := bytes.Repeat([]byte{1}, 3*unitSize)
+		if i > 2 {
+			d = d[:7]
+		}
+		name := fmt.Sprint("d", i)
+		disks[name], sources[uint8(i+1)] = d, memory{bytes.NewReader(d)}
+		h.Devices = append(h.Devices, vma.Device{ID: uint8(i + 1), Name: name, Size: int64(len(d))})
+	}
+	if err := vma.Write(t.Context(), &out, h, sources, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, b := mustBring(t, Options{Path: "-", Stdin: &out}, disks)
+	if b.opened.Load() != 40 {
+		t.Errorf("%d connections for 40 disks", b.opened.Load())
+	}
+	t.Logf("%d at once", b.most.Load())
+}
+
+// memory is a disk without holes.
+type memory struct{ *bytes.Reader }
+
+func (m memory) Extents(yield func(nbdclient.Extent) error) error {
+	return yield(nbdclient.Extent{Length: m.Size()})
+}
+
 // TestNeighbours holds that what comes in order is written in large pieces.
 func TestNeighbours(t *testing.T) {
 	content := bytes.Repeat([]byte{1}, 8*unitSize+5)
@@ -89,7 +122,7 @@ func TestNeighbours(t *testing.T) {
 // afterwards.
 func TestFailing(t *testing.T) {
 	rng := newRand(t)
-	disks := map[string][]byte{"a": randomDisk(rng, 48<<20), "b": randomDisk(rng, 3<<20)}
+	disks := map[string][]byte{"a": randomDisk(rng, 36<<20), "b": randomDisk(rng, 3<<20)}
 	path := archiveOf(t, rng.Uint64(), disks, nil)
 	broken := errors.New("broken")
 	for _, path := range []string{path, put(t, t.TempDir(), "a.raw", disks["a"])} {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 )
 
 // output writes to the disks of a backup, much at once, and in no order: every
@@ -14,6 +15,7 @@ type output struct {
 	cancel   context.CancelCauseFunc
 	pool     *pool
 	disks    []Disk
+	left     []atomic.Int64 // bytes of each disk
 	progress func(n int64)
 	buffers  chan []byte // writesMax of unitSize; each is leave to do one thing
 	done     sync.WaitGroup
@@ -29,6 +31,10 @@ func (s *Source) Copy(ctx context.Context, dial Dial, progress func(n int64)) er
 		progress = func(int64) {}
 	}
 	o := &output{pool: newPool(dial), disks: s.Disks, progress: progress, buffers: make(chan []byte, writesMax)}
+	o.left = make([]atomic.Int64, len(s.Disks))
+	for i, d := range s.Disks {
+		o.left[i].Store(d.Size)
+	}
 	o.ctx, o.cancel = context.WithCancelCause(ctx)
 	defer o.cancel(nil)
 	if s.stream != nil {
@@ -80,6 +86,9 @@ func (o *output) start(b []byte, disk int, n int64, do func() error) {
 		if err := do(); err != nil {
 			o.cancel(fmt.Errorf("disk %s: %w", o.disks[disk].Name, err))
 			return
+		}
+		if o.left[disk].Add(-n) == 0 {
+			o.pool.finish(disk)
 		}
 		o.progress(n)
 	})

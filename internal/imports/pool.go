@@ -17,7 +17,8 @@ type Device interface {
 // that the Device is open.
 type Dial func(ctx context.Context, disk int) (Device, error)
 
-// pool keeps the disks that are being written open, and a few others.
+// pool keeps the disks that are being written open, and a few others that are not
+// finished.
 type pool struct {
 	dial Dial
 
@@ -92,6 +93,17 @@ func (p *pool) leave(c *connection) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c.users--
+}
+
+// finish closes a disk of which all is written.
+func (p *pool) finish(disk int) {
+	p.mu.Lock()
+	c := p.open[disk]
+	delete(p.open, disk)
+	p.mu.Unlock()
+	if c != nil {
+		c.close()
+	}
 }
 
 // close closes all; nothing is under way.
