@@ -3,6 +3,8 @@ package imports
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -97,6 +99,28 @@ type memory struct{ *bytes.Reader }
 
 func (m memory) Extents(yield func(nbdclient.Extent) error) error {
 	return yield(nbdclient.Extent{Length: m.Size()})
+}
+
+// TestMemory leaves a VM's memory out, whose length is not its size.
+func TestMemory(t *testing.T) {
+	var out bytes.Buffer
+	state, disk := bytes.Repeat([]byte{2}, 5*vma.ClusterSize), bytes.Repeat([]byte{1}, 70000)
+	h := vma.Header{Devices: []vma.Device{{ID: 1, Name: "vmstatX", Size: int64(len(state))}, {ID: 2, Name: "a", Size: int64(len(disk))}}}
+	sources := map[uint8]vma.Source{1: memory{bytes.NewReader(state)}, 2: memory{bytes.NewReader(disk)}}
+	if err := vma.Write(t.Context(), &out, h, sources, nil); err != nil {
+		t.Fatal(err)
+	}
+	b := out.Bytes() // which Write does not make: the memory's name, and less than there is
+	copy(b[bytes.Index(b, []byte("vmstatX")):], "vmstate")
+	binary.BigEndian.PutUint64(b[4096+32+8:], 1)
+	n := binary.BigEndian.Uint32(b[56:])
+	clear(b[32:48])
+	sum := md5.Sum(b[:n])
+	copy(b[32:], sum[:])
+	s, _ := mustBring(t, Options{Path: "-", Stdin: &out}, map[string][]byte{"a": disk})
+	if len(s.Skipped) != 1 || s.Skipped[0] != "vmstate" {
+		t.Error(s.Skipped)
+	}
 }
 
 // TestNeighbours holds that what comes in order is written in large pieces.
