@@ -24,7 +24,7 @@ func newDiff(e *env) *cli.Command {
 		Description: "What of REF_B's disks is not as in REF_A, exact by 64 KiB; REF_A may be older or newer. No data is read.\n" +
 			"A disk REF_A does not have, and what lies beyond the end of one it has, is all changed.\n\n" +
 			"--map lists the changed ranges of one disk: offset, length, type and description as nbdinfo --map prints\n" +
-			"them, type 1 (dirty) throughout. Its JSON also says whether a range is zero now.\n\n" +
+			"them, and which of them are zero now. Its JSON is that of nbdinfo --json --map, clean ranges and all.\n\n" +
 			"  strongroom diff web1@latest~1 web1\n" +
 			"  strongroom diff web1/vda@latest~7 web1/vda --map --json > changed.json",
 		Flags: clientFlags(
@@ -51,13 +51,19 @@ type diskDiff struct {
 	Zero    int64  `json:"changed_zero_bytes"` // of the changed ones, those that are zero now
 }
 
-// changedRange is one entry of the map; the first four fields are nbdinfo's.
-type changedRange struct {
+// mapEntry is one entry of the map as nbdinfo has it, which readers of such maps
+// are strict about; so it does not tell zeros.
+type mapEntry struct {
 	Offset      int64  `json:"offset"`
 	Length      int64  `json:"length"`
 	Type        uint32 `json:"type"`
 	Description string `json:"description"`
-	Zero        bool   `json:"zero"`
+}
+
+// changedRange is a range of a disk that has changed.
+type changedRange struct {
+	off, n int64
+	zero   bool // now
 }
 
 // diffJob is a comparison with everything decided.
@@ -154,10 +160,10 @@ func (j *diffJob) summary(ctx context.Context) (d difference, err error) {
 		if i := j.older(image.Disk); i != nil {
 			one.Since = &i.Size
 		}
-		err := j.each(ctx, image, func(_, n int64, zero bool) error {
-			one.Changed += n
-			if zero {
-				one.Zero += n
+		err := j.each(ctx, image, true, func(r changedRange) error {
+			one.Changed += r.n
+			if r.zero {
+				one.Zero += r.n
 			}
 			return nil
 		})
@@ -179,8 +185,8 @@ func (j *diffJob) older(disk string) *api.Image {
 }
 
 // each calls yield for the changed ranges of a disk, in order; neighbours that
-// touch differ in zero.
-func (j *diffJob) each(ctx context.Context, image api.Image, yield func(off, n int64, zero bool) error) error {
+// touch differ in zero, which is only told when zeros is set.
+func (j *diffJob) each(ctx context.Context, image api.Image, zeros bool, yield func(changedRange) error) error {
 	target := j.nbd
 	target.Export = j.point.VM + "/" + image.Disk + "@" + j.point.Point
 	since := ""
@@ -191,7 +197,7 @@ func (j *diffJob) each(ctx context.Context, image api.Image, yield func(off, n i
 	conn, err := nbdclient.Dial(ctx, target)
 	if err == nil {
 		defer conn.Close()
-		walk := &diffWalk{conn: conn, since: since, yield: yield}
+		walk := &diffWalk{conn: conn, since: since, zeros: zeros, yield: yield}
 		err = walk.run()
 	}
 	if err != nil {
@@ -208,37 +214,18 @@ const diffWindow = 2 << 30
 type diffWalk struct {
 	conn  *nbdclient.Conn
 	since string // context; empty: everything has changed
-	yield func(off, n int64, zero bool) error
+	zeros bool
+	yield func(changedRange) error
 
 	open changedRange // may still grow
 }
 
 func (w *diffWalk) run() error {
 	for off := int64(0); off < w.conn.Size(); off += diffWindow {
-		n := min(diffWindow, w.conn.Size()-off)
-		changed, err := w.changed(off, n)
-		if err != nil || len(changed) == 0 {
-			if err != nil {
-				return err
-			}
-			continue
+		changed, err := w.changed(off, min(diffWindow, w.conn.Size()-off))
+		if err == nil && len(changed) > 0 {
+			err = w.split(changed)
 		}
-		last := changed[len(changed)-1]
-		from := changed[0].Offset
-		err = w.conn.Status(nbdclient.Allocation, from, last.Offset+last.Length-from, func(off, n int64, flags uint32) error {
-			for len(changed) > 0 && changed[0].Offset < off+n {
-				c := changed[0]
-				begin, end := max(off, c.Offset), min(off+n, c.Offset+c.Length)
-				if err := w.add(begin, end-begin, flags&nbdclient.Zero != 0); err != nil {
-					return err
-				}
-				if end < c.Offset+c.Length {
-					break // it goes on in the next extent
-				}
-				changed = changed[1:]
-			}
-			return nil
-		})
 		if err != nil {
 			return err
 		}
@@ -249,67 +236,110 @@ func (w *diffWalk) run() error {
 // changed are the changed ranges of a window.
 func (w *diffWalk) changed(off, n int64) (list []changedRange, err error) {
 	if w.since == "" {
-		return []changedRange{{Offset: off, Length: n}}, nil
+		return []changedRange{{off: off, n: n}}, nil
 	}
 	err = w.conn.Status(w.since, off, n, func(off, n int64, flags uint32) error {
 		if flags&nbdclient.Dirty != 0 {
-			list = append(list, changedRange{Offset: off, Length: n})
+			list = append(list, changedRange{off: off, n: n})
 		}
 		return nil
 	})
 	return list, err
 }
 
-func (w *diffWalk) add(off, n int64, zero bool) error {
-	if w.open.Offset+w.open.Length == off && w.open.Zero == zero {
-		w.open.Length += n
+// split tells which parts of changed ranges are zero.
+func (w *diffWalk) split(changed []changedRange) error {
+	if !w.zeros {
+		for _, c := range changed {
+			if err := w.add(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	first, last := changed[0], changed[len(changed)-1]
+	return w.conn.Status(nbdclient.Allocation, first.off, last.off+last.n-first.off, func(off, n int64, flags uint32) error {
+		for len(changed) > 0 && changed[0].off < off+n {
+			c := changed[0]
+			begin, end := max(off, c.off), min(off+n, c.off+c.n)
+			if err := w.add(changedRange{begin, end - begin, flags&nbdclient.Zero != 0}); err != nil {
+				return err
+			}
+			if end < c.off+c.n {
+				break // it goes on in the next extent
+			}
+			changed = changed[1:]
+		}
+		return nil
+	})
+}
+
+func (w *diffWalk) add(r changedRange) error {
+	if w.open.off+w.open.n == r.off && w.open.zero == r.zero {
+		w.open.n += r.n
 		return nil
 	}
 	err := w.flush()
-	w.open = changedRange{Offset: off, Length: n, Zero: zero}
+	w.open = r
 	return err
 }
 
 func (w *diffWalk) flush() error {
-	if w.open.Length == 0 {
+	if w.open.n == 0 {
 		return nil
 	}
-	return w.yield(w.open.Offset, w.open.Length, w.open.Zero)
+	return w.yield(w.open)
 }
 
 // printMap prints ranges as they come: there may be more than fit in memory.
 func (j *diffJob) printMap(ctx context.Context, stdout io.Writer, asJSON bool) error {
 	w := bufio.NewWriter(stdout)
-	before := "[\n"
-	err := j.each(ctx, j.disks[0], func(off, n int64, zero bool) error {
-		r := changedRange{Offset: off, Length: n, Type: nbdclient.Dirty, Description: "dirty", Zero: zero}
-		if !asJSON {
-			what := r.Description
-			if zero {
-				what += ",zero"
+	var err error
+	if asJSON {
+		err = j.printJSON(ctx, w)
+	} else {
+		err = j.each(ctx, j.disks[0], true, func(r changedRange) error {
+			what := "dirty"
+			if r.zero {
+				what = "dirty,zero"
 			}
-			_, err := fmt.Fprintf(w, "%12d %12d %4d  %s\n", r.Offset, r.Length, r.Type, what)
+			_, err := fmt.Fprintf(w, "%12d %12d %4d  %s\n", r.off, r.n, nbdclient.Dirty, what)
 			return err
-		}
-		line, err := json.Marshal(r)
-		if err != nil {
-			return err
-		}
-		_, err = w.WriteString(before + string(line))
-		before = ",\n"
-		return err
-	})
-	if err == nil && asJSON {
-		if before == "[\n" {
-			before = "["
-		} else {
-			before = "\n"
-		}
-		_, err = w.WriteString(before + "]\n")
+		})
 	}
 	if e := w.Flush(); err == nil {
 		err = e
 	}
+	return err
+}
+
+// printJSON prints an array with an entry per line.
+func (j *diffJob) printJSON(ctx context.Context, w *bufio.Writer) error {
+	next, before := int64(0), "[\n"
+	print := func(off, n int64, flags uint32, what string) error {
+		if n == 0 {
+			return nil
+		}
+		line, err := json.Marshal(mapEntry{off, n, flags, what})
+		if err == nil {
+			_, err = w.WriteString(before + string(line))
+		}
+		next, before = off+n, ",\n"
+		return err
+	}
+	err := j.each(ctx, j.disks[0], false, func(r changedRange) error {
+		if err := print(next, r.off-next, 0, "clean"); err != nil {
+			return err
+		}
+		return print(r.off, r.n, nbdclient.Dirty, "dirty")
+	})
+	if err != nil {
+		return err // what was printed is no JSON then
+	}
+	if err := print(next, j.disks[0].Size-next, 0, "clean"); err != nil {
+		return err
+	}
+	_, err = w.WriteString("\n]\n")
 	return err
 }
 
