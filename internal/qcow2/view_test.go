@@ -380,3 +380,85 @@ func TestViewMemory(t *testing.T) {
 		t.Errorf("%d groups", n)
 	}
 }
+
+// TestViewWrite writes files that views show, in pieces and in any order, and
+// compares what Map says with what QEMU's format says of the file.
+func TestViewWrite(t *testing.T) {
+	const c = ClusterSize
+	r := rand.New(rand.NewPCG(8, 8))
+	for _, backing := range []string{"", "under.qcow2"} {
+		var list []piece
+		size := int64(1100*c + 512)
+		for off := int64(0); off < size; {
+			n := min(size-off, (1+r.Int64N(40))*c)
+			if kind := Kind(r.IntN(3)); kind != Unallocated {
+				list = append(list, piece{off, n, kind})
+			}
+			off += n
+		}
+		disk := make([]byte, size)
+		rand.NewChaCha8([32]byte{9}).Read(disk)
+		v := newView(t, size, backing, bytes.NewReader(disk), list)
+		path := filepath.Join(t.TempDir(), "written")
+		f := create(t, path, v.Size())
+		var maps []Mapping
+		for off := int64(0); off < size; off += 64 << 20 {
+			if err := v.Map(off, min(off+64<<20, (size+c-1)/c*c), func(m Mapping) error {
+				maps = append(maps, m)
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, i := range r.Perm(len(maps)) {
+			if m := maps[i]; m.Kind == Data {
+				if err := v.WriteAt(f, disk[m.Offset:min(m.Offset+m.Length, size)], m.Offset); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := v.WriteMetadata(f); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(path)
+		want := make([]byte, v.Size())
+		if _, err := v.ReadAt(want, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("backing %q: the file is not what the view shows: %v", backing, err)
+		}
+		q, err := Open(f, v.Size())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var read []Mapping
+		for off := int64(0); off < size; off += 64 << 20 {
+			if err := q.MapRange(off, min(off+64<<20, q.Size()), func(m Mapping) error {
+				if m.Kind != Unallocated {
+					m.Length = (m.Length + c - 1) / c * c
+					read = append(read, m)
+				}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !slices.Equal(merged(maps), merged(read)) {
+			t.Errorf("backing %q: Map says\n%v, the file\n%v", backing, merged(maps), merged(read))
+		}
+	}
+}
+
+// merged joins neighbours of one kind.
+func merged(list []Mapping) (out []Mapping) {
+	for _, m := range list {
+		if n := len(out); n > 0 && out[n-1].Kind == m.Kind && out[n-1].Offset+out[n-1].Length == m.Offset &&
+			(m.Kind != Data || out[n-1].Host+out[n-1].Length == m.Host) {
+			out[n-1].Length += m.Length
+			continue
+		}
+		out = append(out, m)
+	}
+	return out
+}
