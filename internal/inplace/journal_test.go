@@ -157,7 +157,7 @@ func TestJournalElsewhere(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed(t), 23))
 	p := &point{content: newContent(rng, 1<<20)}
 	mine := filepath.Join(t.TempDir(), "mine")
-	c := &counted{Target: open(t, writeFile(t, make([]byte, 1<<20))), stopAt: 3}
+	c := &counted{Target: open(t, writeFile(t, make([]byte, 1<<20))), stopAt: 1}
 	r := job(t, p, c)
 	r.Journal = mine
 	if _, err := r.Run(t.Context()); !errors.Is(err, errStopped) {

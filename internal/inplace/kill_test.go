@@ -61,7 +61,7 @@ func TestKilled(t *testing.T) {
 	const kills = 24
 	killed := 0
 	for killed < kills {
-		want, have := newContent(rng, 6<<20+512), newContent(rng, 6<<20+rng.IntN(2)*4096)
+		want, have := newContent(rng, 3<<20+512), newContent(rng, 3<<20+rng.IntN(2)*4096)
 		path := writeFile(t, have)
 		wanted := filepath.Join(t.TempDir(), "wanted")
 		if err := os.WriteFile(wanted, want, 0o600); err != nil {
@@ -70,7 +70,7 @@ func TestKilled(t *testing.T) {
 		journal := filepath.Join(filepath.Dir(path), ".disk.raw.strongroom-inplace")
 		for round := 0; ; round++ {
 			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s:%s:%d", childVariable, path, wanted, 1+rng.IntN(60)))
+			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s:%s:%d", childVariable, path, wanted, 1+rng.IntN(30)))
 			out, err := cmd.CombinedOutput()
 			_, left := os.Lstat(journal)
 			var exit *exec.ExitError

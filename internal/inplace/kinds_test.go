@@ -18,29 +18,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// server is a program that serves NBD.
+type server struct {
+	*exec.Cmd
+	exited chan struct{}
+}
+
 // serve starts a server and waits until its socket is there.
-func serve(t *testing.T, socket string, args ...string) *exec.Cmd {
+func serve(t *testing.T, socket string, args ...string) *server {
 	t.Helper()
-	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
+	s := &server{Cmd: exec.Command(args[0], args[1:]...), exited: make(chan struct{})}
+	s.Stderr = os.Stderr
+	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { stop(cmd) })
+	go func() { s.Wait(); close(s.exited) }()
+	t.Cleanup(s.stop)
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if _, err := os.Stat(socket); err == nil {
-			return cmd
+			return s
 		}
 	}
 	t.Fatalf("%s did not start", args[0])
 	return nil
 }
 
-// stop ends a server as a user would, so that it writes its figures.
-func stop(cmd *exec.Cmd) {
-	if cmd.ProcessState == nil {
-		cmd.Process.Signal(os.Interrupt)
-		cmd.Wait()
+// stop ends a server as a user would, so that it writes its figures. qemu-nbd
+// forgets a signal that comes while it starts.
+func (s *server) stop() {
+	for {
+		s.Process.Signal(os.Interrupt)
+		select {
+		case <-s.exited:
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }
 
@@ -194,7 +206,7 @@ func TestOnePercentOfNBD(t *testing.T) {
 	mustRun(t, r)
 	mustHold(t, target, want)
 	target.Close()
-	stop(server)
+	server.stop()
 	text, err := os.ReadFile(stats)
 	if err != nil {
 		t.Fatal(err)
@@ -247,7 +259,7 @@ func TestNBDBreaksOff(t *testing.T) {
 	if !errors.As(err, &mixed) {
 		t.Fatal(err)
 	}
-	server.Wait()
+	<-server.exited
 	os.Remove(socket)
 	serve(t, socket, qemu...)
 	target := open(t, "nbd+unix:///disk?socket="+socket)
@@ -282,7 +294,7 @@ func TestKeepsClearOfQEMU(t *testing.T) {
 			target.Close()
 			t.Errorf("%s: %v", mode, err)
 		}
-		stop(server)
+		server.stop()
 	}
 	target := open(t, path)
 	for _, args := range [][]string{{"qemu-io", "-f", "raw", "-c", "write 0 512", path}, {"qemu-io", "-r", "-f", "raw", "-c", "read 0 512", path}} {
