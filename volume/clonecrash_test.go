@@ -39,7 +39,7 @@ func smallWorld(t *testing.T, size int64) (*world, Status, *Disk) {
 func TestOverwrittenBlocksStay(t *testing.T) {
 	const chunks = 6
 	w, st, d := smallWorld(t, chunks*dedup.ChunkSize)
-	w.m.maxRetired = 1 << 20 // or it would flush
+	w.m.maxRetired, w.m.rewriteFloor = 1<<20, 1<<40 // or it would flush
 	for i := range int64(chunks) {
 		w.write(d, i*dedup.ChunkSize, 1<<20, 100+uint64(i))
 	}
@@ -68,7 +68,7 @@ func TestOverwrittenBlocksStay(t *testing.T) {
 			}
 			w.kill()
 			w.start()
-			w.m.maxRetired = 1 << 20
+			w.m.maxRetired, w.m.rewriteFloor = 1<<20, 1<<40
 			d = w.export(st.Disks[0].Token)
 		}
 		w.collect()

@@ -242,7 +242,7 @@ func (d *disk) record(index uint32) (catalog.ChunkRef, error) {
 		}
 	}
 	d.mu.Unlock()
-	a, _, _, err := d.view(int64(index))
+	a, _, err := d.view(int64(index))
 	if err != nil {
 		return catalog.ChunkRef{}, err
 	}

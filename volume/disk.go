@@ -28,6 +28,7 @@ type disk struct {
 	resident map[uint32]*chunk // those with a map in memory
 	tick     uint64            // clock of the least-recently-used order
 	patched  int               // blocks with patches
+	raw      int64             // bytes of patches, see maxRaw
 	recent   []int64           // blocks patched since settle last ran
 	total    counts
 	isClean  bool       // the last mark in the journal is recClean
@@ -372,7 +373,12 @@ func (d *disk) spill(index uint32) error {
 // drop forgets a chunk's map and patches in favour of what spill says.
 func (d *disk) drop(index uint32, c *chunk, spill int64) {
 	delete(d.resident, index)
-	d.patched -= len(c.patches)
+	if x := d.copied(index); x != nil {
+		x.addrs, x.changed = nil, true // what a new journal has must be one record again
+	}
+	for b := range c.patches {
+		d.unpatch(c, b)
+	}
 	c.blocks, c.patches, c.spill = nil, nil, spill
 }
 

@@ -43,14 +43,18 @@ const (
 	// rewriteFloor is how many bytes a clone's journal may grow before it is written anew. A
 	// start reads it all, in less than a second; a smaller one would be written anew for nothing.
 	rewriteFloor = 64 << 20
-	// foldPatches is how many raw extents make a block worth merging when the journal is written
-	// anew; fewer are copied, once.
-	foldPatches = 8
+	// rewriteStep is how many raw extents are copied while the disk waits: a millisecond.
+	rewriteStep = 256
+	// rewriteDelay is how long a write waits at most when its journal is written anew too slowly.
+	rewriteDelay = 20 * time.Millisecond
 	// rewritePasses is how often a chunk that changes meanwhile is copied beside the writes that
 	// change it; then the disk waits.
 	rewritePasses = 3
-	// maxChunkPatches is how many raw extents of one chunk are copied while its disk waits.
-	maxChunkPatches = 256
+	// maxRaw is how many bytes of raw extents a disk keeps unmerged, each counted as minRaw at
+	// least: past it every new partial write merges its block. It bounds what must be copied when a
+	// journal is written anew, and the extents to some 10 MiB of memory.
+	maxRaw = 256 << 20
+	minRaw = 1 << 10
 	// addrCacheChunks is how many expanded chunk records (8 KiB each) all readers share.
 	addrCacheChunks = 2048
 	// compareBlocks is how many blocks of two images are compared at a time: few enough for

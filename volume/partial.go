@@ -56,18 +56,23 @@ func (d *disk) patch(off, n, at int64, sum uint32) error {
 		d.patched++
 	}
 	c.patches[b] = append(c.patches[b], patch{off: uint32(off % dedup.BlockSize), n: uint32(n), sum: sum, at: at})
+	d.raw += max(n, minRaw)
 	d.recent = append(d.recent, block)
 	return nil
 }
 
+// unpatch forgets the patches of a block.
 func (d *disk) unpatch(c *chunk, b uint16) {
+	for _, p := range c.patches[b] {
+		d.raw -= max(int64(p.n), minRaw)
+	}
 	delete(c.patches, b)
 	d.patched--
 }
 
 // settle brings what a write left in memory back under its bounds: blocks that
 // the write patched are merged when the patches cover them, are too many, or
-// lie over too many blocks. It appends to the journal, so replay never calls it.
+// lie over too many blocks, or have too many bytes. It appends to the journal, so replay never calls it.
 func (d *disk) settle() error {
 	for _, block := range d.recent {
 		index, b := uint32(block/dedup.ChunkBlocks), uint16(block%dedup.ChunkBlocks)
@@ -76,7 +81,7 @@ func (d *disk) settle() error {
 			continue
 		}
 		list := c.patches[b]
-		if len(list) < maxPatches && d.patched <= maxPatchedBlocks && !d.covered(block, list) {
+		if len(list) < maxPatches && d.patched <= maxPatchedBlocks && d.raw <= maxRaw && !d.covered(block, list) {
 			continue
 		}
 		if err := d.fold(index, c, b); err != nil {

@@ -57,58 +57,86 @@ func (d *disk) resolve(first int64, list []dedup.Addr) (patched []patchedBlock, 
 		block := first + int64(done)
 		index, in := block/dedup.ChunkBlocks, int(block%dedup.ChunkBlocks)
 		n := min(len(list)-done, dedup.ChunkBlocks-in)
-		a, patches, raw, err := d.view(index)
+		over, err := d.locate(index, in, list[done:done+n])
 		if err != nil {
 			return nil, err
 		}
-		copy(list[done:done+n], a[in:])
-		for b, l := range patches {
-			if i := int(b) - in; i >= 0 && i < n {
-				patched = append(patched, patchedBlock{done + i, l, raw})
-			}
+		for _, p := range over {
+			p.index += done
+			patched = append(patched, p)
 		}
 		done += n
 	}
 	return patched, nil
 }
 
-// view is a chunk as it reads now: addresses with the base filled in, to be
-// read only, and the patches over them with the journal that has their bytes. That
-// may be replaced (rewrite.go); it is not closed before the operation ends.
-func (d *disk) view(index int64) (*addrs, map[uint16][]patch, io.ReaderAt, error) {
+// locate finds where some blocks of a chunk lie, from its block in on, and the
+// patches over them. The journal that has their bytes may be replaced
+// (rewrite.go); it is not closed before the operation ends.
+func (d *disk) locate(index int64, in int, list []dedup.Addr) (patched []patchedBlock, err error) {
 	under, err := d.s.m.cache.get(d.base.number(index))
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.here(); err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	c := d.chunks[uint32(index)]
 	if c == nil {
-		return under, nil, nil, nil
+		copy(list, under[in:])
+		return nil, nil
+	}
+	a := c.blocks
+	if a == nil {
+		if a, err = d.load(c); err != nil {
+			return nil, err
+		}
+	}
+	for i := range list {
+		list[i] = a[in+i]
+		if list[i] == inherit {
+			list[i] = under[in+i]
+		}
+		if l := c.patches[uint16(in+i)]; l != nil {
+			patched = append(patched, patchedBlock{i, l, d.journal.file})
+		}
+	}
+	return patched, nil
+}
+
+// view is a chunk as it reads now: addresses with the base filled in, to be
+// read only, and which of its blocks have patches over them.
+func (d *disk) view(index int64) (a *addrs, patched []uint16, err error) {
+	under, err := d.s.m.cache.get(d.base.number(index))
+	if err != nil {
+		return nil, nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.here(); err != nil {
+		return nil, nil, err
+	}
+	c := d.chunks[uint32(index)]
+	if c == nil {
+		return under, nil, nil
 	}
 	if c.spill == spillZero {
-		return &zeroAddrs, nil, nil, nil
+		return &zeroAddrs, nil, nil
 	}
-	a, err := d.load(c)
-	if err != nil {
-		return nil, nil, nil, err
+	if a, err = d.load(c); err != nil {
+		return nil, nil, err
 	}
 	for i := range a {
 		if a[i] == inherit {
 			a[i] = under[i]
 		}
 	}
-	var patches map[uint16][]patch
-	if len(c.patches) > 0 {
-		patches = make(map[uint16][]patch, len(c.patches))
-		for b, l := range c.patches {
-			patches[b] = l
-		}
+	for b := range c.patches {
+		patched = append(patched, b)
 	}
-	return a, patches, d.journal.file, nil
+	return a, patched, nil
 }
 
 // readBlocks fills p, which begins at byte off of a disk, from the blocks that
@@ -149,8 +177,8 @@ func (x *Disk) Extents(off, n int64, yield func(length int64, zero bool) bool) e
 
 // present is a chunk's addresses, with some for blocks written in part.
 func (d *disk) present(index int64) (*addrs, error) {
-	a, patches, _, err := d.view(index)
-	for b := range patches {
+	a, patched, err := d.view(index)
+	for _, b := range patched {
 		a[b] = 1 // any address but zero's; a is a copy, since the chunk was touched
 	}
 	return a, err

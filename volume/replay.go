@@ -220,7 +220,7 @@ func (d *disk) rewind() error {
 	if d.clone != nil {
 		d.clone = newCloneDisk()
 	}
-	d.chunks, d.resident, d.patched, d.recent, d.total = map[uint32]*chunk{}, map[uint32]*chunk{}, 0, nil, counts{}
+	d.chunks, d.resident, d.patched, d.raw, d.recent, d.total = map[uint32]*chunk{}, map[uint32]*chunk{}, 0, 0, nil, counts{}
 	d.journal.end, d.journal.seq, d.isClean = journalHeaderSize, d.journal.first, true
 	return d.replay(d.flushed)
 }

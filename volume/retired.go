@@ -2,6 +2,7 @@ package volume
 
 import (
 	"slices"
+	"time"
 
 	"github.com/strongroom-backup/strongroom/dedup"
 	"github.com/strongroom-backup/strongroom/internal/mutant"
@@ -15,11 +16,11 @@ type cloneDisk struct {
 
 	flushing slot // who makes retired shorter
 
-	rewriting bool     // somebody writes the journal anew, or is about to
-	rewrite   *rewrite // how far he is; nil: not begun
-	rewriteAt int64    // the journal's end from which on it is worth it
-	rewritten int64    // the end of what the last rewrite left: raw bytes before have become cold
-	rewrites  int      // finished
+	rewriting chan struct{} // closed when somebody has written the journal anew who is at it now; nil: nobody is
+	rewrite   *rewrite      // how far he is; nil: not begun
+	rewriteAt int64         // not before the journal ends here, since it failed
+	kept      int64         // bytes of chunk records that the last rewrite left
+	rewrites  int           // finished
 }
 
 // slot is held by one at a time.
@@ -80,34 +81,57 @@ func (c *cloneDisk) covered(safe uint64) {
 // is retired, so that memory stays bounded, and has a journal that has grown too
 // large written anew. Nobody holds a lock but the session's gate.
 func (d *disk) tend() error {
-	c := d.clone
 	d.mu.Lock()
-	n := len(c.retired)
-	begin := d.journal != nil && d.journal.end >= max(c.rewriteAt, d.s.m.rewriteFloor) && !c.rewriting
-	c.rewriting = c.rewriting || begin
+	n := len(d.clone.retired)
+	d.watchJournal()
 	d.mu.Unlock()
-	if begin {
-		d.s.m.rewrites.Go(d.rewriteBeside)
-	}
-	if n <= d.s.m.maxRetired {
+	limit := d.s.m.maxRetired
+	if n <= limit {
 		return nil
 	}
+	flushing := d.clone.flushing
 	select {
-	case c.flushing <- struct{}{}:
+	case flushing <- struct{}{}:
 	default:
-		if n <= 2*d.s.m.maxRetired {
+		if n <= 2*limit {
 			return nil // somebody is at it
 		}
-		c.flushing <- struct{}{}
+		flushing <- struct{}{}
 	}
-	defer func() { <-c.flushing }()
+	defer func() { <-flushing }()
 	d.mu.Lock()
-	done := len(c.retired) <= d.s.m.maxRetired
+	done := len(d.clone.retired) <= limit
 	d.mu.Unlock()
 	if done {
 		return nil
 	}
 	return d.s.flush(d.s.maps())
+}
+
+// watchJournal has the journal written anew when most of it is out of date. While
+// that cannot keep up, it makes writers slower. The caller holds mu, which it
+// gives away meanwhile.
+func (d *disk) watchJournal() {
+	if d.journal == nil {
+		return
+	}
+	c, end := d.clone, d.journal.end
+	limit := max(d.s.m.rewriteFloor, 2*(c.kept+d.raw))
+	if end < max(limit, c.rewriteAt) {
+		return
+	}
+	if c.rewriting == nil {
+		c.rewriting = make(chan struct{})
+		d.s.m.rewrites.Go(d.rewriteBeside)
+	}
+	if done := c.rewriting; end > 2*limit {
+		d.mu.Unlock()
+		select {
+		case <-done:
+		case <-time.After(rewriteDelay): // it may wait for somebody who waits for us
+		}
+		d.mu.Lock()
+	}
 }
 
 // rootsOfRetired marks what was overwritten since the last flush.

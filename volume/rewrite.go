@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 
 	"github.com/strongroom-backup/strongroom/dedup"
 	"github.com/strongroom-backup/strongroom/internal/atomicfile"
@@ -11,9 +12,10 @@ import (
 )
 
 // rewrite is a clone's journal being written anew, beside writes and reads of the
-// disk: chunk by chunk what is known of it, and raw bytes that were written lately.
+// disk: chunk by chunk what is known of it, with the raw bytes that lie over it.
 // Then, while the disk waits, what has changed meanwhile, and a clean mark behind
 // everything; when packs and journal are on the disk it takes the old one's place.
+// Raw bytes are copied, not merged into their blocks: that costs a hundredth.
 //
 // Until it is renamed nobody looks at the new journal, and a start removes it.
 // From the rename on it has all that was acknowledged, all of it flushed: so
@@ -26,17 +28,21 @@ type rewrite struct {
 	d    *disk
 	path string
 	j    *journal
-	at   map[uint32]copied // chunks that are in j as they are; guarded by disk.mu
-	fold bool              // merge what is worth it, with the old journal
-	kept int64             // bytes of chunk records
+	kept int64 // bytes of chunk records
 
-	counted counts // what replay will add for the raw records, those copied twice too
+	// By disk.mu: the chunks that are in j, and what replay will add to the disk's
+	// counters for raw bytes.
+	at      map[uint32]*copied
+	counted counts
 }
 
-// copied is where a chunk is in the new journal.
+// copied is what the new journal says of a chunk.
 type copied struct {
-	spill   int64
-	patches map[uint16][]patch
+	spill   int64              // of its chunk record
+	addrs   *addrs             // what that and later maps say; nil when nobody need know
+	patches map[uint16][]patch // what it says then
+	changed bool               // since
+	lapsed  map[uint16]bool    // blocks whose patches have gone since
 }
 
 // numberGap is between the records of one journal and the next. Nobody ever writes
@@ -45,17 +51,36 @@ const numberGap = 1 << 32
 
 // uncopy notes that a chunk changes. The caller holds mu.
 func (d *disk) uncopy(index uint32) {
-	if d.clone != nil && d.clone.rewrite != nil && !mutant.On("volume/rewrite-misses-writes") {
-		delete(d.clone.rewrite.at, index)
+	if x := d.copied(index); x != nil && !mutant.On("volume/rewrite-misses-writes") {
+		x.changed = true
 	}
+}
+
+// lapse notes that the patches of a block go. The caller holds mu.
+func (d *disk) lapse(index uint32, b uint16) {
+	if x := d.copied(index); x != nil {
+		if x.lapsed == nil {
+			x.lapsed = map[uint16]bool{}
+		}
+		x.lapsed[b] = true
+	}
+}
+
+// copied is what a new journal has of a chunk, if one is being written.
+func (d *disk) copied(index uint32) *copied {
+	if d.clone == nil || d.clone.rewrite == nil {
+		return nil
+	}
+	return d.clone.rewrite.at[index]
 }
 
 // rewriteBeside writes the journal anew while the disk is in use.
 func (d *disk) rewriteBeside() {
 	old, err := d.rewriteSteps()
 	d.mu.Lock()
-	c := d.clone
-	c.rewriting, c.rewrite = false, nil
+	c, done := d.clone, d.clone.rewriting
+	c.rewriting, c.rewrite = nil, nil
+	close(done)
 	if err != nil && d.journal != nil { // disk full, most likely: the old one goes on
 		c.rewriteAt = d.journal.end + d.s.m.rewriteFloor
 	}
@@ -70,14 +95,13 @@ func (d *disk) rewriteBeside() {
 // that whoever wants the session for himself need not wait.
 func (d *disk) rewriteSteps() (old *journal, err error) {
 	var r *rewrite
-	if err := d.step(func() (err error) { r, err = d.beginRewrite(true); return err }); err != nil {
+	if err := d.step(func() (err error) { r, err = d.beginRewrite(); return err }); err != nil {
 		return nil, err
 	}
 	for range rewritePasses {
 		for _, index := range r.pending() {
 			for n, more := 0, true; more && n < dedup.ChunkBlocks; n++ {
-				err := d.step(func() (err error) { more, err = r.advance(index); return err })
-				if err != nil {
+				if err := d.step(func() (err error) { more, err = r.advance(index); return err }); err != nil {
 					return nil, errors.Join(err, r.abandon())
 				}
 			}
@@ -100,10 +124,10 @@ func (d *disk) step(f func() error) error {
 	return f()
 }
 
-// rewriteAlone does the same when nobody else uses the disk, and without a word
-// to the old journal.
+// rewriteAlone does the same when nobody else uses the disk. Nothing is written to
+// the old journal.
 func (d *disk) rewriteAlone() error {
-	r, err := d.beginRewrite(false)
+	r, err := d.beginRewrite()
 	if err != nil {
 		return err
 	}
@@ -116,14 +140,14 @@ func (d *disk) rewriteAlone() error {
 }
 
 // beginRewrite makes the new journal, empty.
-func (d *disk) beginRewrite(fold bool) (*rewrite, error) {
+func (d *disk) beginRewrite() (*rewrite, error) {
 	s := d.s
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.here(); err != nil {
 		return nil, err
 	}
-	r := &rewrite{d: d, path: s.m.rewritePath(s.file.ID, d.spec.Disk), at: map[uint32]copied{}, fold: fold}
+	r := &rewrite{d: d, path: s.m.rewritePath(s.file.ID, d.spec.Disk), at: map[uint32]*copied{}}
 	if err := r.remove(); err != nil { // of an attempt that failed
 		return nil, err
 	}
@@ -140,86 +164,91 @@ func (r *rewrite) pending() (list []uint32) {
 	r.d.mu.Lock()
 	defer r.d.mu.Unlock()
 	for index := range r.d.chunks {
-		if _, ok := r.at[index]; !ok {
+		if r.lacks(index) {
 			list = append(list, index)
 		}
 	}
 	return list
 }
 
-// advance merges a block of a chunk that is worth it, or copies the chunk, which
-// is the last step.
+// lacks tells whether the new journal has not got a chunk as it is.
+func (r *rewrite) lacks(index uint32) bool {
+	x := r.at[index]
+	return x == nil || x.changed
+}
+
+// advance copies a piece of a chunk.
 func (r *rewrite) advance(index uint32) (more bool, err error) {
-	d := r.d
-	d.mu.Lock()
-	if err := d.here(); err != nil {
-		d.mu.Unlock()
+	r.d.mu.Lock()
+	defer r.d.mu.Unlock()
+	if err := r.d.here(); err != nil {
 		return false, err
 	}
-	b, found := r.foldable(d.chunks[index])
-	if !found {
-		defer d.mu.Unlock()
-		return false, r.copy(index)
-	}
-	d.mu.Unlock()
-	return true, d.log(func() error {
-		c := d.chunks[index]
-		if len(c.patches[b]) == 0 { // merged or overwritten meanwhile
-			return nil
-		}
-		return d.fold(index, c, b)
-	})
+	return r.copy(index, rewriteStep)
 }
 
-// foldable finds a block whose raw extents should not be copied: they are many,
-// or have been copied before.
-func (r *rewrite) foldable(c *chunk) (b uint16, found bool) {
-	if !r.fold {
-		return 0, false
+// copy writes what the new journal lacks of a chunk, at most so many raw extents.
+// The caller holds mu.
+func (r *rewrite) copy(index uint32, limit int) (more bool, err error) {
+	c, x := r.d.chunks[index], r.at[index]
+	if x == nil || x.addrs == nil || c.blocks == nil {
+		x, err = r.copyMap(index, c)
+	} else {
+		err = r.copyChanges(index, c, x)
 	}
-	all := 0
-	for b, list := range c.patches {
-		if len(list) >= foldPatches || list[len(list)-1].cold(r.d.clone.rewritten) {
-			return b, true
-		}
-		if all += len(list); all > maxChunkPatches {
-			return b, true
-		}
-	}
-	return 0, false
-}
-
-// cold tells whether a patch was there when the journal was written anew last.
-func (p *patch) cold(rewritten int64) bool { return p.at >= 0 && p.at < rewritten }
-
-// copy writes all that is known of a chunk to the new journal. The caller holds
-// mu.
-func (r *rewrite) copy(index uint32) error {
-	d := r.d
-	c := d.chunks[index]
-	a, err := d.load(c)
 	if err != nil {
-		return err
+		return false, err
 	}
-	r.j.begin(recChunk)
-	r.j.buf = encodeChunk(r.j.buf, index, a)
-	r.kept += int64(len(r.j.buf))
-	x := copied{patches: map[uint16][]patch{}}
-	if x.spill, err = r.j.finish(); err != nil {
-		return err
-	}
+	r.at[index] = x
 	for b, list := range c.patches {
-		block := int64(index)*dedup.ChunkBlocks + int64(b)
-		for i := range list {
-			p, err := r.copyPatch(block, list[i])
+		for _, p := range list[len(x.patches[b]):] {
+			if limit--; limit < 0 {
+				x.changed = true
+				return true, nil
+			}
+			p, err := r.copyPatch(int64(index)*dedup.ChunkBlocks+int64(b), p)
 			if err != nil {
-				return err
+				return false, err
 			}
 			x.patches[b] = append(x.patches[b], p)
 		}
 	}
-	r.at[index] = x
-	return nil
+	x.changed = false
+	return false, nil
+}
+
+// copyMap writes all that is known of a chunk, but for its patches.
+func (r *rewrite) copyMap(index uint32, c *chunk) (*copied, error) {
+	a, err := r.d.load(c)
+	if err != nil {
+		return nil, err
+	}
+	r.j.begin(recChunk)
+	r.j.buf = encodeChunk(r.j.buf, index, a)
+	r.kept += int64(len(r.j.buf))
+	x := &copied{patches: map[uint16][]patch{}}
+	if len(c.patches) > 0 {
+		x.addrs = a
+	}
+	x.spill, err = r.j.finish()
+	return x, err
+}
+
+// copyChanges writes the blocks that lie elsewhere since they were copied, or
+// lost their patches.
+func (r *rewrite) copyChanges(index uint32, c *chunk, x *copied) error {
+	var runs []mapped
+	for b := range c.blocks {
+		if c.blocks[b] != x.addrs[b] || x.lapsed[uint16(b)] {
+			runs = append(runs, mapped{block: int64(index)*dedup.ChunkBlocks + int64(b), count: 1, addr: c.blocks[b]})
+			delete(x.patches, uint16(b))
+		}
+	}
+	if len(runs) == 0 {
+		return nil
+	}
+	*x.addrs, x.lapsed = *c.blocks, nil
+	return r.j.appendMap(counts{}, runs)
 }
 
 func (r *rewrite) copyPatch(block int64, p patch) (patch, error) {
@@ -298,8 +327,8 @@ func (r *rewrite) complete() error {
 	d := r.d
 	total := d.total
 	for index := range d.chunks {
-		if _, ok := r.at[index]; !ok {
-			if err := r.copy(index); err != nil {
+		if r.lacks(index) {
+			if _, err := r.copy(index, math.MaxInt); err != nil {
 				return err
 			}
 		}
@@ -325,7 +354,7 @@ func (r *rewrite) install() {
 	d.journal, d.synced, d.isClean, d.dirty = r.j, r.j.seq, true, nil
 	c := d.clone
 	c.retired, c.marked, c.rewrites = nil, r.j.seq-1, c.rewrites+1
-	c.rewritten, c.rewriteAt = r.j.end, r.j.end+max(d.s.m.rewriteFloor, r.kept)
+	c.kept, c.rewriteAt = r.kept, 0
 	d.s.m.stats.rewrites.Add(1)
 }
 

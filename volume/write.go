@@ -271,6 +271,7 @@ func (d *disk) applyChunk(index uint32, in, n int64, addr dedup.Addr) error {
 	for b := range c.patches {
 		if int64(b) >= in && int64(b) < in+n {
 			d.unpatch(c, b)
+			d.lapse(index, b)
 		}
 	}
 	return nil
