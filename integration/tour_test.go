@@ -48,7 +48,7 @@ func TestReadmeTour(t *testing.T) {
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp, "STRONGROOM_NBD_LISTEN=127.0.0.1:0", "STRONGROOM_HTTP_LISTEN=127.0.0.1:0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that its background programs can be ended
-	watch := time.AfterFunc(2*time.Minute, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	watch := time.AfterFunc(6*time.Minute, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	defer watch.Stop()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
