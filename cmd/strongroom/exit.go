@@ -36,9 +36,10 @@ const exitHelp = `Exit codes:
   4    refused: the server's state or rights do not allow it (mismatching parent,
        session closed or dead, clone stale or in use, point held, locked or in use,
        job running, missing token, a file that cannot become an image, SFTP off,
-       file exists, data directory in use)
+       file exists, target in use or of another size, data directory in use)
   5    no server answers
-  6    stored data is damaged; a restore has written nothing
+  6    stored data is damaged; a restore has written nothing, one in place says
+       what it has
   130  interrupted`
 
 // usageError is a mistake on the command line or in the configuration.
