@@ -40,6 +40,17 @@
 // same block wait until the claim's batch is published, after publishing their
 // own, and look again.
 //
+// # How blocks are read
+//
+// A read is planned as a whole: blocks in order of address, pack by pack, frames
+// that lie together by one pread, each frame decoded once and no further than its
+// last wanted block, where it goes if it can be. Large requests are shared by
+// cores that have nothing to do. The decoded form of a frame is kept only when the
+// caller's window of the disk (ReadWithin) shows that more of it is wanted soon, or
+// for readers of single blocks and bytes. A read that fails anywhere is tried again
+// block by block, so that damage is told of the block that has it and costs no
+// other; then other copies are looked for.
+//
 // # When a disk fails
 //
 // After a failed fdatasync a pack is given up: nobody syncs it again, nothing is

@@ -132,6 +132,10 @@
 // of extents in memory until they are covered, too many, or committed. A disk of a
 // clone has the list of what was overwritten besides, 3 MiB at most.
 //
+// What readers of images will want next is read ahead (package readahead) within
+// one budget for all of them, and only while the image is open: Close waits for
+// it before the point is let go.
+//
 // # Locks, in the order they may be taken
 //
 //	Manager.points shared while a session begins or an image is opened, exclusive
@@ -145,7 +149,7 @@
 //	disk.mu        a disk's or file's journal and maps; held while a record is appended and applied
 //	Manager.mu     the tables of sessions and exports; nothing else is taken under it but session.mu
 //	session.mu     the session's state, its tables of disks, files and names; held for moments
-//	addrCache.mu, pins.mu   leaves
+//	addrCache.mu, pins.mu, readahead.Reader.mu   leaves
 //
 // disk.mu and the last two are never held together.
 //
