@@ -121,7 +121,7 @@ func write(t *testing.T, dir string, layers []chainLayer) (m ManifestDisk) {
 func TestChain(t *testing.T) {
 	r := seeded(t)
 	for range 3 {
-		contents, layers := grow(t, r, 2+r.IntN(5))
+		contents, layers := grow(t, r, 2+r.IntN(3))
 		h := newChainHasher(sizesOf(layers))
 		if err := scanChain(t.Context(), layers, h, nil, nil); err != nil {
 			t.Fatal(err)

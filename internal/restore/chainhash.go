@@ -102,7 +102,7 @@ func (h *chainHasher) finish(chunk int64, c *chainChunk) {
 			continue
 		}
 		if n != below || len(c.layers[k]) > 0 {
-			for b := below / BlockSize; b*BlockSize < n; b++ { // what is new is zeros
+			for b := below / BlockSize; n != below && b*BlockSize < n; b++ { // what is new is zeros
 				blocks[b] = zeroHash(min(BlockSize, n-b*BlockSize))
 			}
 			for _, s := range c.layers[k] {
