@@ -5,8 +5,12 @@ import (
 	"time"
 )
 
-// flagManual is set in the flags of a point made by hand.
-const flagManual = 1
+// The flags of a point.
+const (
+	flagManual = 1 // made by hand
+	flagSealed = 2 // was a clone
+	flagsKnown = flagManual | flagSealed
+)
 
 // appendAttributes encodes flags, the hold's reason, and until when the point
 // is locked, since when it is in the trash and when it may go from there, each
@@ -15,6 +19,9 @@ func appendAttributes(b []byte, a *Attributes) []byte {
 	flags := uint64(0)
 	if a.Manual {
 		flags |= flagManual
+	}
+	if a.Sealed {
+		flags |= flagSealed
 	}
 	b = binary.AppendUvarint(b, flags)
 	b = appendString(b, a.Hold)
@@ -25,7 +32,8 @@ func appendAttributes(b []byte, a *Attributes) []byte {
 }
 
 func (d *decoder) attributes() Attributes {
-	return Attributes{Manual: d.size(flagManual)&flagManual != 0, Hold: d.string(MaxHoldBytes),
+	flags := d.size(flagsKnown)
+	return Attributes{Manual: flags&flagManual != 0, Sealed: flags&flagSealed != 0, Hold: d.string(MaxHoldBytes),
 		LockedUntil: d.optional(), Trashed: d.optional(), Purge: d.optional()}
 }
 

@@ -67,8 +67,8 @@ func (d *dumper) points() error {
 }
 
 func (d *dumper) point(p *Point) error {
-	fmt.Fprintf(d.w, "point %s vm %s time %s start %s manual %t hold %q locked %s trashed %s purge %s\n", p.ID, p.VM,
-		dumpTime(p.Time), dumpTime(p.Start), p.Manual, p.Hold, dumpTime(p.LockedUntil), dumpTime(p.Trashed), dumpTime(p.Purge))
+	fmt.Fprintf(d.w, "point %s vm %s time %s start %s manual %t%s hold %q locked %s trashed %s purge %s\n", p.ID, p.VM,
+		dumpTime(p.Time), dumpTime(p.Start), p.Manual, dumpSealed(p.Sealed), p.Hold, dumpTime(p.LockedUntil), dumpTime(p.Trashed), dumpTime(p.Purge))
 	for _, k := range slices.Sorted(maps.Keys(p.Labels)) {
 		fmt.Fprintf(d.w, "  label %s %q\n", k, p.Labels[k])
 	}
@@ -157,4 +157,11 @@ func (d *dumper) chunks() error {
 		fmt.Fprintln(d.w)
 		return err
 	})
+}
+
+func dumpSealed(sealed bool) string {
+	if sealed {
+		return " sealed"
+	}
+	return ""
 }

@@ -9,6 +9,7 @@ type NewPoint struct {
 	Start  time.Time // kept in milliseconds
 	Labels map[string]string
 	Manual bool       // made by hand rather than by a schedule
+	Sealed bool       // was a clone
 	Images []NewImage // in any order
 	Files  []NewFile  // in any order; there is an image or a file at least
 	Blobs  []Blob     // in any order

@@ -22,7 +22,7 @@ type transaction struct {
 // newTransaction sorts what n brings; images and files get their roots from resolve.
 func newTransaction(n *NewPoint) *transaction {
 	t := &transaction{point: Point{ID: n.ID, VM: n.VM, Start: n.Start.UTC().Truncate(time.Millisecond), Labels: n.Labels,
-		Attributes: Attributes{Manual: n.Manual}}}
+		Attributes: Attributes{Manual: n.Manual, Sealed: n.Sealed}}}
 	t.blobs = slices.SortedFunc(slices.Values(n.Blobs), func(a, b Blob) int { return strings.Compare(a.Name, b.Name) })
 	for _, b := range t.blobs {
 		t.point.Blobs = append(t.point.Blobs, BlobInfo{Name: b.Name, Size: int64(len(b.Data)), Hash: sha256.Sum256(b.Data)})
@@ -80,7 +80,7 @@ func (t *transaction) records(visit visitor) error {
 			return err
 		}
 	}
-	if err := visit(recPoint, appendPoint(b[:0], &t.point)); err != nil || !t.point.Manual {
+	if err := visit(recPoint, appendPoint(b[:0], &t.point)); err != nil || t.point.Attributes == (Attributes{}) {
 		return err
 	}
 	return (&described{t.point.ID, t.point.Attributes}).records(visit)

@@ -92,6 +92,7 @@ type Point struct {
 // Attributes are what can change of a point.
 type Attributes struct {
 	Manual      bool      // made by hand: no limit of a chain removes it
+	Sealed      bool      // was a clone: what a guest wrote elsewhere than on the disks that are backed up
 	Hold        string    // why it must stay; "" when it need not
 	LockedUntil time.Time // it stays until then; zero when it was never locked
 	Trashed     time.Time // when it went to the trash; zero when it is not there

@@ -51,7 +51,7 @@ func DescribePoint(p catalog.Point) api.Point { return point(p) }
 func point(p catalog.Point) api.Point {
 	out := api.Point{
 		Point: p.ID, VM: p.VM, Time: p.Time, Started: p.Start, Labels: p.Labels, Images: []api.Image{},
-		Manual: p.Manual, Hold: p.Hold, LockedUntil: p.LockedUntil, Trashed: p.Trashed, Purge: p.Purge,
+		Manual: p.Manual, Sealed: p.Sealed, Hold: p.Hold, LockedUntil: p.LockedUntil, Trashed: p.Trashed, Purge: p.Purge,
 	}
 	for _, im := range p.Images {
 		out.Images = append(out.Images, image(im))

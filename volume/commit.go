@@ -127,7 +127,7 @@ func (s *session) commit() (catalog.Point, error) {
 		return catalog.Point{}, s.reopen(err)
 	}
 	p, err := s.m.cat.Commit(catalog.NewPoint{
-		ID: now.Point, VM: now.VM, Start: now.Started, Manual: now.Manual,
+		ID: now.Point, VM: now.VM, Start: now.Started, Manual: now.Manual, Sealed: now.Clone,
 		Labels: now.Labels, Images: images, Files: files, Blobs: now.Blobs,
 	})
 	if errors.Is(err, catalog.ErrExists) { // an earlier attempt got through after all

@@ -121,6 +121,13 @@ func (m *Manager) planDisk(r *StartRequest, d DiskSpec, want *catalog.Point) (f 
 	if !found || imageOf(parent, d.Name).Size > d.Size {
 		return f, nil, nil // auto falls back to a full backup
 	}
+	if parent.Sealed && want == nil && r.ParentCheckpoint == "" {
+		if r.Mode == string(catalog.Incremental) {
+			return f, nil, fmt.Errorf("%w: disk %s of VM %s: %s", ErrMismatch, d.Name, r.VM, sealedParent(&parent))
+		}
+		f.Why = sealedParent(&parent)
+		return f, nil, nil
+	}
 	q := PlanQuestion{VM: r.VM, Disk: d.Name, Parent: parent, Explicit: r.Mode == string(catalog.Incremental), Manual: r.Manual}
 	decision, err := m.decide(q)
 	switch {
@@ -132,6 +139,13 @@ func (m *Manager) planDisk(r *StartRequest, d DiskSpec, want *catalog.Point) (f 
 	}
 	f.Mode, f.Parent, f.Branch = catalog.Incremental, parent.ID, parent.ID != newest
 	return f, nil, nil
+}
+
+// sealedParent says why nothing inherits from what was a clone unasked: the disk
+// that is backed up may have gone on from an older point all the time.
+func sealedParent(p *catalog.Point) string {
+	return fmt.Sprintf("the newest image, of point %s, was a clone; name it as the parent if the VM went on from it, "+
+		"or the point that the changes are since, as a branch", p.ID)
 }
 
 // mismatch says why the caller's idea of the disk's parent does not fit; "" when

@@ -65,6 +65,39 @@ func TestBranch(t *testing.T) {
 	}
 }
 
+// TestSealedIsNoParentUnasked: the VM that is backed up may have gone on from
+// another point than what was sealed last.
+func TestSealedIsNoParentUnasked(t *testing.T) {
+	w := newWorld(t)
+	older := w.point(1<<20, 1)
+	c, d := w.clone(CloneRequest{Ref: older})
+	w.write(d, 0, 4096, 2)
+	sealed := must1(w.m.SealClone(c.Session))(t).Point
+	if p := must1(w.cat.Point(sealed))(t); !p.Sealed {
+		t.Errorf("%+v", p)
+	}
+	disks := []DiskSpec{{"vda", 1 << 20}}
+	if _, err := w.m.Start(StartRequest{VM: "vm", Disks: disks, Mode: "incremental"}); !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), sealed) {
+		t.Errorf("incremental: %v", err)
+	}
+	for _, c := range []struct {
+		request StartRequest
+		mode    catalog.Mode
+		parent  string
+	}{
+		{StartRequest{}, catalog.Full, ""},
+		{StartRequest{Parent: sealed}, catalog.Incremental, sealed},
+		{StartRequest{Parent: older, Branch: true}, catalog.Incremental, older},
+	} {
+		c.request.VM, c.request.Disks = "vm", disks
+		st := must1(w.m.Start(c.request))(t)
+		if got := st.Disks[0]; got.Mode != c.mode || got.Parent != c.parent || (got.Why == "") != (c.parent != "") {
+			t.Errorf("%+v: %+v", c.request, got)
+		}
+		w.must(w.m.Abort(st.Session))
+	}
+}
+
 func TestPlanIsAsked(t *testing.T) {
 	w := newWorld(t)
 	st, _ := w.begin(StartRequest{VM: "vm", Disks: oneDisk(1 << 20)})

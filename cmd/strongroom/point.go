@@ -98,7 +98,7 @@ func modes(images []api.Image) string {
 
 func showPoint(w io.Writer, p api.Point) error {
 	err := fields(w, "point", p.Point, "vm", p.VM, "time", when(p.Time), "started", when(p.Started), "labels", labels(p.Labels),
-		"manual", yes(p.Manual), "hold", p.Hold, "locked until", orNothing(p.LockedUntil), "deleted", orNothing(p.Trashed), "gone at", orNothing(p.Purge))
+		"manual", yes(p.Manual), "sealed from a clone", yes(p.Sealed), "hold", p.Hold, "locked until", orNothing(p.LockedUntil), "deleted", orNothing(p.Trashed), "gone at", orNothing(p.Purge))
 	if err != nil {
 		return err
 	}

@@ -143,7 +143,10 @@ type Point struct {
 	Files   []File            `json:"files,omitempty"`
 	Blobs   []BlobInfo        `json:"blobs,omitempty"`
 	Manual  bool              `json:"manual,omitempty"` // asked for by a person
-	Hold    string            `json:"hold,omitempty"`   // why it is held
+	// Sealed says that the point was a clone: a backup inherits from it only if
+	// it names it as its parent.
+	Sealed bool   `json:"sealed,omitempty"`
+	Hold   string `json:"hold,omitempty"` // why it is held
 	// LockedUntil is until when nothing can remove it.
 	LockedUntil time.Time `json:"locked_until,omitzero"`
 	// Trashed and Purge are when it was deleted and when it goes for good.
