@@ -151,7 +151,7 @@ func (d *disk) foldAll() error {
 		if len(c.patches) == 0 {
 			continue
 		}
-		if err := d.log(func() error { return d.foldChunk(index, c, d.logMerged) }); err != nil {
+		if err := d.logOnly(func() error { return d.foldChunk(index, c, d.logMerged) }); err != nil {
 			return err
 		}
 	}

@@ -336,6 +336,49 @@ func (s *script) check(x instant) State {
 	return ""
 }
 
+// TestRewriteCut cuts the power at each operation of a journal being written anew,
+// and kills the server there.
+func TestRewriteCut(t *testing.T) {
+	seed := seedOf(t)
+	t.Logf("replay with STRONGROOM_SEED=%d", seed)
+	rng := rand.New(rand.NewPCG(seed, 4))
+	for _, flushed := range []bool{true, false} {
+		s := newScript(t)
+		for i := range int64(12) {
+			s.put(i*300_000/4096*4096, 4096, rng.Uint64())
+			s.put(dedup.ChunkSize+i*dedup.BlockSize, dedup.BlockSize, rng.Uint64())
+			if i == 8 {
+				s.flush()
+				s.w.collect()
+			}
+		}
+		if flushed {
+			s.flush()
+		}
+		var at []instant
+		s.w.fs.Observe(func(i *crashfs.Instant) {
+			n, flushed := s.done()
+			at = append(at, instant{fs: i.Kill(), what: fmt.Sprintf("kill after %v", i.Op), kill: true, done: n, flushed: flushed})
+			for _, p := range crashfs.Profiles() {
+				if x := i.Crash(rng, p); rng.IntN(2) == 0 {
+					at = append(at, instant{fs: x, what: fmt.Sprintf("%s after %v", p.Name, i.Op), done: n, flushed: flushed})
+				}
+			}
+		})
+		old, err := s.d.d.rewriteSteps()
+		s.w.must(err)
+		s.w.must(old.file.Close())
+		states := map[State]int{}
+		for _, x := range at {
+			states[s.check(x)]++
+		}
+		t.Logf("all was flushed is %v: %v", flushed, states)
+		if flushed != (states[Stale] == 0) {
+			t.Error("a clone is stale exactly if something was not flushed")
+		}
+	}
+}
+
 // TestCloneFaults: whatever operation on its files fails, nothing that was flushed
 // is lost, and what was acknowledged neither unless the clone is stale.
 func TestCloneFaults(t *testing.T) {

@@ -117,6 +117,14 @@ type dirtyMark struct {
 // the disk's lock. When log returns nil the records are with the kernel, and a
 // power cut would find the session marked dirty.
 func (d *disk) log(f func() error) error {
+	if err := d.logOnly(f); err != nil || d.clone == nil {
+		return err
+	}
+	return d.tend()
+}
+
+// logOnly is log for who looks after what it leaves himself.
+func (d *disk) logOnly(f func() error) error {
 	d.mu.Lock()
 	err := d.here()
 	if err == nil {
@@ -127,13 +135,10 @@ func (d *disk) log(f func() error) error {
 	}
 	wait := d.dirty
 	d.mu.Unlock()
-	if err == nil && wait != nil {
-		err = d.syncDirty(wait)
+	if err != nil || wait == nil {
+		return err
 	}
-	if err == nil && d.clone != nil {
-		err = d.tend()
-	}
-	return err
+	return d.syncDirty(wait)
 }
 
 // syncDirty waits until a dirty mark is on the disk.

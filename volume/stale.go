@@ -211,6 +211,7 @@ func (m *Manager) ResumeClone(id string) (Status, error) {
 	if st := s.state(); st != Stale {
 		return Status{}, fmt.Errorf("%w: clone %s of VM %s is %s; only one that is stale is resumed", ErrClosed, id, s.file.VM, st)
 	}
+	s.awaitRewrites()
 	s.gate.Lock()
 	defer s.gate.Unlock()
 	if s.writer == nil {
@@ -258,6 +259,22 @@ func (s *session) resume() error {
 	s.exchange(disks)
 	old.Close()
 	return nil
+}
+
+// awaitRewrites waits until nobody writes journals of the clone anew, which nobody
+// begins while it is stale.
+func (s *session) awaitRewrites() {
+	for _, d := range s.maps() {
+		if d.clone == nil {
+			continue // it could not be read
+		}
+		d.mu.Lock()
+		done := d.clone.rewriting
+		d.mu.Unlock()
+		if done != nil {
+			<-done
+		}
+	}
 }
 
 // renamed are disks with new tokens.
