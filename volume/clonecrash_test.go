@@ -535,3 +535,60 @@ func stamp(n int, v uint32) []byte {
 	binary.LittleEndian.PutUint32(p[4:], v)
 	return p
 }
+
+// TestRottenCloneJournals: a byte that rots in a journal makes its clone dead, or
+// stale as it was at some flush. It is never something else.
+func TestRottenCloneJournals(t *testing.T) {
+	seed := seedOf(t)
+	t.Logf("replay with STRONGROOM_SEED=%d", seed)
+	rng := rand.New(rand.NewPCG(seed, 5))
+	s := newScript(t)
+	flushes := []*memDisk{s.states[0]}
+	for i := range int64(40) {
+		s.put(i*200_000/4096*4096, 512, rng.Uint64())
+		if i%3 == 0 {
+			s.put(i*dedup.BlockSize, dedup.BlockSize, rng.Uint64())
+		}
+		if i%10 == 5 {
+			s.flush()
+			flushes = append(flushes, s.states[len(s.states)-1])
+		}
+		if i == 20 {
+			old, err := s.d.d.rewriteSteps()
+			s.w.must(err)
+			s.w.must(old.file.Close())
+			flushes = append(flushes, s.states[len(s.states)-1])
+		}
+	}
+	last := s.states[len(s.states)-1]
+	path := s.w.m.journalPath(s.id, "vda")
+	size := must1(s.w.fs.Stat(path))(t).Size()
+	states := map[string]int{}
+	for i := range 80 {
+		boot, cut := s.w.boot, s.w.fs.Kill()
+		if i%2 == 0 {
+			boot, cut = "another", s.w.fs.Crash(rng, crashfs.KeepAll)
+		}
+		x := &world{t: t, fs: cut}
+		at, bit := rng.Int64N(size), byte(1)<<rng.IntN(8)
+		x.spoil(path, func(b []byte) []byte { b[at] ^= bit; return b })
+		x = s.w.on(cut, boot)
+		st := must1(x.m.Status(s.id))(t)
+		states[fmt.Sprint(boot, " ", st.State)]++
+		switch st.State {
+		case Dead:
+		case Open:
+			if err := last.equal(x.export(st.Disks[0].Token)); err != nil || boot != s.w.boot {
+				t.Fatalf("bit %d of byte %d, boot %s: it is open: %v", bit, at, boot, err)
+			}
+		case Stale:
+			st = must1(x.m.ResumeClone(s.id))(t)
+			d := x.export(st.Disks[0].Token)
+			if !slices.ContainsFunc(flushes, func(m *memDisk) bool { return m.equal(d) == nil }) {
+				t.Fatalf("bit %d of byte %d, boot %s: it is resumed as what it never was when it was flushed", bit, at, boot)
+			}
+		}
+		x.stop()
+	}
+	t.Logf("%v", states)
+}

@@ -205,6 +205,7 @@ func FuzzRecords(f *testing.F) {
 		}
 		f.Add(byte(rec.typ), bytes.Clone(rec.payload))
 	}
+	f.Add(byte(recMark), bytes.Repeat([]byte{1, 0, 0, 0, 0, 0, 0, 0}, 2))
 	f.Fuzz(func(t *testing.T, typ byte, payload []byte) {
 		decodePayload(record{typ: recordType(typ), payload: payload})
 	})
@@ -230,6 +231,10 @@ func decodePayload(rec record) {
 		}
 	case recChunk:
 		_, _, _ = decodeChunk(rec.payload, 4)
+	case recMark:
+		if safe, synced, err := decodeMark(rec.payload, 7); err == nil && (safe > 7 || synced > 7) {
+			panic("a mark of records that are not there")
+		}
 	case recFile:
 		if e, err := decodeFile(rec.payload); err == nil && (e.length < 0 || e.length > maxFileSize || e.mode > maxFileMode) {
 			panic("a file that cannot be")
