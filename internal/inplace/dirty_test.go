@@ -18,11 +18,11 @@ func TestParseDirty(t *testing.T) {
 		{ "offset": 196608, "length": 4096, "type": 0, "description": "clean"}]` + "\n"
 	const imageio = ` [{"start":0,"length":65536,"zero":false,"dirty":true},{"start":65536,"length":131072,"zero":true,"hole":true,"dirty":false}]`
 	for text, want := range map[string]Dirty{
-		map3:                     {Size: 200704, End: 196608},
-		imageio:                  {Size: 196608, End: 65536},
-		"65536 131072\n":         {End: 196608},
+		map3:                      {Size: 200704, End: 196608},
+		imageio:                   {Size: 196608, End: 65536},
+		"65536 131072\n":          {End: 196608},
 		"\n 8192\t1 \r\n0 4096\n": {End: 8193},
-		"0 0\n":                  {},
+		"0 0\n":                   {},
 	} {
 		d, err := ParseDirty(strings.NewReader(text))
 		if err != nil || d.Size != want.Size || d.End != want.End {

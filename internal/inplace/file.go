@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -22,6 +23,9 @@ type fileTarget struct {
 	identity string
 	size     int64
 	solid    atomic.Bool // it cannot punch holes
+	// writing is held by each write: the kernel lets one into a file at a time, and
+	// those it keeps out spin.
+	writing sync.Mutex
 }
 
 func openFile(name string) (Target, error) {
@@ -127,6 +131,13 @@ func (t *fileTarget) ReadAt(p []byte, off int64) (int, error) {
 		err = fmt.Errorf("read %s at %d: somebody made it shorter: %w", t.Name(), off+int64(n), io.ErrUnexpectedEOF)
 	}
 	return n, err
+}
+
+// WriteAt implements io.WriterAt.
+func (t *fileTarget) WriteAt(p []byte, off int64) (int, error) {
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	return t.File.WriteAt(p, off)
 }
 
 // Zero punches a hole, which on a block device is a request to write zeros and

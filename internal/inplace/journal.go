@@ -136,6 +136,10 @@ func (s *state) next(t Target, ref Ref, size int64, now time.Time, work *Ranges)
 		n.touched.Join(s.touched)
 	}
 	n.touched.Join(work)
+	// What is cut off and what is added are not what was there before either, though
+	// they may be as they should.
+	least := min(t.Size(), size)
+	n.touched.Add(least, max(t.Size(), size)-least)
 	return n
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,18 +25,18 @@ type server struct {
 	exited chan struct{}
 }
 
-// serve starts a server and waits until its socket is there.
+// serve starts a server and waits until it listens.
 func serve(t *testing.T, socket string, args ...string) *server {
 	t.Helper()
 	s := &server{Cmd: exec.Command(args[0], args[1:]...), exited: make(chan struct{})}
-	s.Stderr = os.Stderr
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() { s.Wait(); close(s.exited) }()
 	t.Cleanup(s.stop)
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
+		if c, err := net.Dial("unix", socket); err == nil {
+			c.Close()
 			return s
 		}
 	}

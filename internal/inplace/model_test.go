@@ -20,14 +20,19 @@ type history struct {
 
 func newHistory(t *testing.T, rng *rand.Rand) *history {
 	h := &history{dirty: newDirty()}
-	size := 2<<20 + rng.IntN(8)*4096
-	now := newContent(rng, size)
+	now := newContent(rng, 2<<20)
 	for i := range 4 {
+		if rng.IntN(2) == 0 {
+			now = resized(now, rng)
+		}
 		for range 1 + rng.IntN(4) {
 			change(rng, now, 30_000)
 		}
 		h.points = append(h.points, bytes.Clone(now))
 		h.refs = append(h.refs, Ref{VM: "web1", Disk: "vda", Point: ids.New(testTime.AddDate(0, 0, i))})
+	}
+	if rng.IntN(2) == 0 {
+		now = resized(now, rng)
 	}
 	for range rng.IntN(4) {
 		off, end := change(rng, now, 30_000)
@@ -37,16 +42,23 @@ func newHistory(t *testing.T, rng *rand.Rand) *history {
 	return h
 }
 
+// resized is a disk that was made longer or shorter, by up to some blocks.
+func resized(b []byte, rng *rand.Rand) []byte {
+	size := 2<<20 + rng.IntN(400)*512
+	return append(bytes.Clone(b[:min(len(b), size)]), make([]byte, max(0, size-len(b)))...)
+}
+
 // mapFor is the guest's map joined with our difference between the newest point
-// and the chosen one, by blocks, as the server tells it.
+// and the chosen one, by blocks, as the server tells it: what lies beyond the end
+// of the newest has changed.
 func (h *history) mapFor(chosen int) *Dirty {
-	d := newDirty()
+	d := &Dirty{Ranges: NewRanges(sizeMax), End: h.dirty.End}
 	d.Ranges.Join(h.dirty.Ranges)
 	base, want := h.points[len(h.points)-1], h.points[chosen]
 	for off := 0; off < len(want); off += block {
 		end := min(off+block, len(want))
-		if !bytes.Equal(base[off:end], want[off:end]) {
-			d.add(int64(off), int64(end-off))
+		if end > len(base) || !bytes.Equal(base[off:end], want[off:end]) {
+			d.Ranges.Add(int64(off), int64(end-off))
 		}
 	}
 	return d
@@ -68,7 +80,7 @@ func TestInterruptedByOthers(t *testing.T) {
 				c.stopAt = 1 + int64(rng.IntN(5))
 			}
 			r := job(t, p, c)
-			r.Ref = h.refs[chosen]
+			r.Ref, r.Resize, c.journal = h.refs[chosen], true, r.Journal
 			if rng.IntN(3) > 0 {
 				r.Dirty = h.mapFor(chosen)
 			}

@@ -105,6 +105,38 @@ func TestSizes(t *testing.T) {
 	mustHold(t, target, p.content)
 }
 
+// A map of what the target was is still one when restores that gave it another
+// size broke down.
+func TestMapOfWhatItWas(t *testing.T) {
+	rng := rand.New(rand.NewPCG(seed(t), 8))
+	have := newContent(rng, 3<<20)
+	p := &point{content: bytes.Clone(have[:2<<20])}
+	fill(rng, p.content[1<<20:][:4096])
+	fill(rng, have[3<<20-4096:])
+	c := &counted{Target: open(t, writeFile(t, have))}
+	r := job(t, p, c)
+	r.Resize = true
+	r.Dirty = &Dirty{Ranges: NewRanges(sizeMax), Size: 3 << 20}
+	r.Dirty.add(1<<20, 4096)
+	r.Dirty.add(3<<20-4096, 4096)
+	for range 2 {
+		p.fail.Store(1) // after it has been made shorter
+		p.count.Store(0)
+		if _, err := r.Run(t.Context()); !errors.Is(err, errSource) || c.Size() != 2<<20 {
+			t.Fatalf("%d bytes, %v", c.Size(), err)
+		}
+		p.fail.Store(0)
+		c.stopAt = 1
+		c.writes.Store(0)
+		if _, err := r.Run(t.Context()); !errors.Is(err, errStopped) {
+			t.Fatal(err)
+		}
+		c.stopAt = 0
+	}
+	mustRun(t, r)
+	mustHold(t, c, p.content)
+}
+
 func TestRefusesQcow2(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "vm.qcow2")
 	if out, err := exec.Command("qemu-img", "create", "-f", "qcow2", path, "16M").CombinedOutput(); err != nil {
@@ -144,9 +176,11 @@ func TestServerBreaksDown(t *testing.T) {
 	target := open(t, writeFile(t, have))
 	r := job(t, p, target)
 	for name, hashes := range map[string]func(io.Writer, *point) error{
-		"cut":     func(w io.Writer, p *point) error { return sendSome(w, p, nil) },
-		"failed":  func(w io.Writer, p *point) error { return sendSome(w, p, &hashstream.FailureError{Text: "broken"}) },
-		"damaged": func(w io.Writer, p *point) error { return sendSome(w, p, &hashstream.FailureError{Text: "rot", Damage: true}) },
+		"cut":    func(w io.Writer, p *point) error { return sendSome(w, p, nil) },
+		"failed": func(w io.Writer, p *point) error { return sendSome(w, p, &hashstream.FailureError{Text: "broken"}) },
+		"damaged": func(w io.Writer, p *point) error {
+			return sendSome(w, p, &hashstream.FailureError{Text: "rot", Damage: true})
+		},
 	} {
 		p.hashes = hashes
 		_, err := r.Run(t.Context())
@@ -217,7 +251,7 @@ func TestWrongMap(t *testing.T) {
 	r.Dirty = newDirty()
 	r.Dirty.add(1<<20, 1)
 	res := mustRun(t, r) // believed
-	if res.Compared != 4096 || res.Written != 4096 {
+	if res.Compared != 4096 || res.Written+res.Zeroed != 4096 {
 		t.Errorf("%+v", res)
 	}
 	r.Verify = true
@@ -226,7 +260,7 @@ func TestWrongMap(t *testing.T) {
 	if !errors.As(err, &wrong) || wrong.First != 9<<20 || wrong.Bytes != block || !wrong.Mapped {
 		t.Fatal(err)
 	}
-	if res = mustRun(t, r); res.Mapped || res.Written != 4096 {
+	if res = mustRun(t, r); res.Mapped || res.Written+res.Zeroed != 4096 {
 		t.Errorf("the map was believed again: %+v", res)
 	}
 	mustHold(t, target, p.content)

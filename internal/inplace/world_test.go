@@ -215,6 +215,7 @@ type counted struct {
 	writes                       atomic.Int64
 	stopAt                       int64 // the write that fails, and all after it; 0: none
 	onWrite                      func(n int64)
+	journal                      string // which must say something before each change, if it is not empty
 }
 
 var errStopped = errors.New("the target broke down")
@@ -226,6 +227,9 @@ func (c *counted) ReadAt(p []byte, off int64) (int, error) {
 
 func (c *counted) change() error {
 	n := c.writes.Add(1)
+	if st, err := os.Stat(c.journal); c.journal != "" && (err != nil || st.Size() == 0) {
+		return fmt.Errorf("the target is changed without a journal: %v", err)
+	}
 	if c.onWrite != nil {
 		c.onWrite(n)
 	}
@@ -249,6 +253,13 @@ func (c *counted) Zero(off, n int64) error {
 	}
 	c.zeroed.Add(n)
 	return c.Target.Zero(off, n)
+}
+
+func (c *counted) Truncate(size int64) error {
+	if err := c.change(); err != nil {
+		return err
+	}
+	return c.Target.Truncate(size)
 }
 
 func (c *counted) Sync() error {
