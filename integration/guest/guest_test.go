@@ -202,6 +202,11 @@ func (s *scene) move(m *machine, x api.Clone, base string) {
 // sealed makes the clone a point, which must be the file.
 func (s *scene) sealed(x api.Clone, base, file string) {
 	s.Helper()
+	s.eventually("nobody is connected to the clone", func() bool {
+		now, err := s.srv.Clone(s.ctx, x.Clone)
+		s.must(err)
+		return len(now.Disks[0].Clients) == 0
+	})
 	r, err := s.srv.SealClone(s.ctx, x.Clone)
 	s.must(err)
 	s.same(vm+"/vda@"+r.Point, file)
