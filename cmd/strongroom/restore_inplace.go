@@ -232,7 +232,7 @@ func (j *inPlaceJob) since(c *cli.Context, client *api.Client) ([]string, error)
 func showInPlace(w io.Writer, r inplace.Result) error {
 	found := ""
 	if r.Found != nil {
-		found = fmt.Sprintf("an interrupted restore of %s, begun %s", strings.TrimSpace(r.Found.Refs[len(r.Found.Refs)-1].String()), when(r.Found.Begun.Truncate(time.Second)))
+		found = fmt.Sprintf("an incomplete restore of %s, begun %s", strings.TrimSpace(r.Found.Refs[len(r.Found.Refs)-1].String()), when(r.Found.Begun.Truncate(time.Second)))
 	}
 	size := units.Human(r.Size)
 	if r.Was != r.Size {

@@ -73,6 +73,10 @@ func (m Mix) String() string {
 	for i, r := range m.Refs {
 		refs[i] = r.String()
 	}
-	return fmt.Sprintf("a mix: a restore of %s was interrupted (the last one begun %s); up to %d bytes in %d places may be of it, the rest is what was there before",
-		strings.Join(refs, ", then of "), m.Begun.UTC().Format("2006-01-02 15:04:05Z"), m.Bytes, m.Ranges)
+	what, verb := "a restore of ", "is"
+	if len(refs) > 1 {
+		what, verb = "restores of ", "are"
+	}
+	return fmt.Sprintf("a mix: %s%s, begun %s, %s incomplete; up to %d bytes in %d places may be of that, the rest is what was there before",
+		what, strings.Join(refs, ", then of "), m.Begun.UTC().Format("2006-01-02 15:04:05Z"), verb, m.Bytes, m.Ranges)
 }

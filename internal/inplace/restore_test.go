@@ -242,7 +242,8 @@ func TestCancelled(t *testing.T) {
 // again.
 func TestWrongMap(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed(t), 7))
-	p := &point{content: newContent(rng, 20<<20)}
+	p := &point{content: make([]byte, 20<<20)}
+	fill(rng, p.content)
 	have := bytes.Clone(p.content)
 	have[1<<20]++
 	have[9<<20]++
