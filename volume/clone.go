@@ -3,8 +3,13 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/strongroom-backup/strongroom/catalog"
 	"github.com/strongroom-backup/strongroom/internal/ids"
@@ -145,17 +150,33 @@ func (s *session) foldAll() error {
 	return s.flush(s.maps())
 }
 
+// foldAll merges on all cores, since nobody else uses the disk.
 func (d *disk) foldAll() error {
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, index := range d.touched() {
-		c := d.chunks[index]
-		if len(c.patches) == 0 {
-			continue
-		}
-		if err := d.logOnly(func() error { return d.foldChunk(index, c, d.logMerged) }); err != nil {
-			return err
+		blocks, patches, raw := d.patchesOf(index)
+		for b, list := range patches {
+			g.Go(func() error {
+				c, m, err := d.merge(index, b, blocks[b], list, raw)
+				if err != nil {
+					return err
+				}
+				return d.logOnly(func() error { return d.logMerged(c, m) })
+			})
 		}
 	}
-	return nil
+	return g.Wait()
+}
+
+// patchesOf is a copy of what lies over a chunk, and beneath.
+func (d *disk) patchesOf(index uint32) (blocks addrs, patches map[uint16][]patch, raw io.ReaderAt) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c := d.chunks[index]; len(c.patches) > 0 {
+		return *c.blocks, maps.Clone(c.patches), d.journal.file
+	}
+	return blocks, nil, nil
 }
 
 // blobsOf are the blobs of a point.

@@ -79,10 +79,9 @@
 //
 // Since a clone may live for long, its journal is written anew when it has grown
 // (rewrite.go), beside the guest's reads and writes but for a moment at the end. It
-// then has a record for each chunk that was touched, and the raw bytes that were
-// written since it was written anew last; older ones are merged into their blocks.
-// So it takes at most twice the chunk records and 128 MiB or so, more only while
-// the guest writes faster than it is copied.
+// then has a record for each chunk that was touched, and raw bytes that are still to
+// be merged, of which there are 256 MiB at most. It is done again when it takes twice
+// that, and more than 64 MiB; writers wait a little when it takes four times that.
 //
 // A clone whose journal is damaged is dead. Its folder, and what could be read of
 // the journals, is kept until somebody discards it, and looked at again at every
@@ -130,7 +129,7 @@
 // chunks touched last are in memory; the others wait in the journal as chunk
 // records. Blocks written in part keep their raw bytes in the journal and a list
 // of extents in memory until they are covered, too many, or committed. A disk of a
-// clone has the list of what was overwritten besides, 3 MiB at most.
+// clone has the list of what was overwritten besides, some MiB at most.
 //
 // What readers of images will want next is read ahead (package readahead) within
 // one budget for all of them, and only while the image is open: Close waits for

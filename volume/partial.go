@@ -136,30 +136,39 @@ func (d *disk) applyMerged(c counts, m mapped) error {
 // foldTo merges one block's patches with what lies beneath, and stores the
 // result.
 func (d *disk) foldTo(index uint32, c *chunk, b uint16, keep func(counts, mapped) error) error {
+	n, m, err := d.merge(index, b, c.blocks[b], c.patches[b], d.journal.file)
+	if err != nil {
+		return err
+	}
+	return keep(n, m)
+}
+
+// merge stores a block that lies at under, with patches over it whose bytes are in
+// raw.
+func (d *disk) merge(index uint32, b uint16, under dedup.Addr, list []patch, raw io.ReaderAt) (c counts, m mapped, err error) {
 	buf := blockBuffers.Get().(*[dedup.BlockSize]byte)
 	defer blockBuffers.Put(buf)
 	hint, err := d.s.m.cache.get(d.base.number(int64(index)))
 	if err != nil {
-		return err
+		return c, m, err
 	}
-	under := c.blocks[b]
 	if under == inherit {
 		under = hint[b]
 	}
 	if err := d.s.m.blocks.Read([]dedup.Addr{under}, buf[:]); err != nil {
-		return err
+		return c, m, err
 	}
-	if err := d.overlay(buf[:], 0, c.patches[b], d.journal.file); err != nil {
-		return err
+	if err := d.overlay(buf[:], 0, list, raw); err != nil {
+		return c, m, err
 	}
 	var out [1]dedup.Addr
 	r, err := d.s.writer.Put(buf[:], hint[b:b+1], out[:])
 	if err != nil {
-		return err
+		return c, m, err
 	}
 	d.s.m.stats.folds.Add(1)
 	block := int64(index)*dedup.ChunkBlocks + int64(b)
-	return keep(counts{fresh: r.NewBytes, stored: r.StoredBytes}, mapped{block: block, count: 1, addr: out[0]})
+	return counts{fresh: r.NewBytes, stored: r.StoredBytes}, mapped{block: block, count: 1, addr: out[0]}, nil
 }
 
 // overlay applies patches, whose bytes are in raw, to dst, which holds a block

@@ -83,7 +83,7 @@ var mutants = []fault{
 	{"volume/no-retired-roots", "a collection is not told of what clones have overwritten since they were flushed", []test{{pkg: "volume", run: "TestOverwrittenBlocksStay"}}},
 	{"volume/stale-clone-lives", "a clone that lost acknowledged writes goes on", []test{{pkg: "volume", run: "TestStaleClone"}}},
 	{"volume/rewrite-misses-writes", "a write while the journal is written anew is not in it", []test{{pkg: "volume", run: "TestCloneConcurrently"}}},
-	{"volume/rewrite-unsynced", "a journal takes another's place before it is synced", []test{{pkg: "volume", run: "TestCloneCutAnywhere|TestCloneHistories"}}},
+	{"volume/rewrite-unsynced", "a journal takes another's place before it is synced", []test{{pkg: "volume", run: "TestRewriteCut"}}},
 	{"volume/reader-unpinned", "a point is forgotten although it is being read", []test{{pkg: "volume", run: "TestPins"}, longerLife}},
 
 	// Maintenance: the order of a collection, and what rules may take.
