@@ -36,16 +36,18 @@ func (a Archive) Run(ctx context.Context) ([]Result, error) {
 	}
 	defer out.Discard()
 	list, err := a.Stream(ctx, out)
-	if err == nil {
-		err = out.complete()
-	}
-	if err == nil && a.Verify {
-		err = a.verify(ctx, out.content(), list)
-	}
-	if err == nil {
-		err = out.Finish()
-	}
 	if err != nil {
+		return nil, err
+	}
+	if err := out.complete(); err != nil {
+		return nil, fmt.Errorf("write %s: %w", a.Output, err)
+	}
+	if a.Verify {
+		if err := a.verify(ctx, out.content(), list); err != nil {
+			return nil, err
+		}
+	}
+	if err := out.Finish(); err != nil {
 		return nil, fmt.Errorf("write %s: %w", a.Output, err)
 	}
 	return list, nil
@@ -162,12 +164,15 @@ func readArchive(ctx context.Context, f *localFile, sizes map[string]int64, prog
 			h.Write(data[:n], off)
 		}
 	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	for _, d := range r.Header().Devices {
 		if c.disks[d.Name], err = hashers[d.ID].Sum(); err != nil {
 			return nil, err
 		}
 	}
-	return c, context.Cause(ctx)
+	return c, nil
 }
 
 // countedReader tells how much was read.
