@@ -41,6 +41,7 @@ func TestRealGuest(t *testing.T) {
 	now.has("third", 3)
 	now.sh(writing("in-clone", 4))
 	s.killWhileWriting(now, newest)
+	s.moveInVain(now, newest)
 	s.move(now, newest, points[2])
 }
 
@@ -160,18 +161,39 @@ func (s *scene) written(x api.Clone) int64 {
 	return now.Disks[0].WrittenBytes
 }
 
-// move mirrors a machine's disk to a local file, with the server killed once
-// more on the way, and lets the machine go on there.
-func (s *scene) move(m *machine, x api.Clone, base string) {
+// mirror begins to copy a machine's disk to a local file, slowly.
+func (m *machine) mirror(local string, size int64) {
+	s := m.s
 	s.Helper()
-	local := s.path("local.raw")
-	s.must(os.WriteFile(local, nil, 0o600), os.Truncate(local, x.Disks[0].Size))
+	s.must(os.WriteFile(local, nil, 0o600), os.Truncate(local, size))
 	node := File(local, "raw")
 	node["node-name"] = "local"
 	s.must(m.Do(s.ctx, "blockdev-add", node),
 		m.Do(s.ctx, "blockdev-mirror", map[string]any{"job-id": job, "device": "disk", "target": "local", "sync": "full",
 			"auto-dismiss": false, "speed": 64 << 20}),
 		m.Blocks.Progressed(s.ctx, job, 48<<20))
+}
+
+// moveInVain begins to move the disk and gives up: what the guest has written
+// meanwhile is in the clone.
+func (s *scene) moveInVain(m *machine, x api.Clone) {
+	s.Helper()
+	m.mirror(s.path("in-vain.raw"), x.Disks[0].Size)
+	m.sh(writing("moving-in-vain", 7))
+	s.must(m.Blocks.Cancel(s.ctx, job))
+	if err := m.Blocks.Wait(s.ctx, job); err == nil {
+		s.Error("a cancelled mirror has succeeded")
+	}
+	s.must(m.Blocks.RemoveNode(s.ctx, "local"))
+	m.has("moving-in-vain", 7)
+}
+
+// move mirrors a machine's disk to a local file, with the server killed once
+// more on the way, and lets the machine go on there.
+func (s *scene) move(m *machine, x api.Clone, base string) {
+	s.Helper()
+	local := s.path("local.raw")
+	m.mirror(local, x.Disks[0].Size)
 	s.kill()
 	s.must(m.Blocks.SetSpeed(s.ctx, job, 0))
 	m.sh(writing("moving", 5))
