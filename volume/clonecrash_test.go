@@ -2,6 +2,7 @@ package volume
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -591,4 +592,93 @@ func TestRottenCloneJournals(t *testing.T) {
 		x.stop()
 	}
 	t.Logf("%v", states)
+}
+
+// TestCloneVerbsCut cuts the power at each operation of a clone being made, of one
+// being resumed and of one being discarded.
+func TestCloneVerbsCut(t *testing.T) {
+	seed := seedOf(t)
+	t.Logf("replay with STRONGROOM_SEED=%d", seed)
+	rng := rand.New(rand.NewPCG(seed, 6))
+	w := newWorld(t)
+	point := w.point(1<<20, 1)
+	base := w.imageContent(point, "vda")
+
+	// each runs a verb, and looks at what it leaves at every instant.
+	each := func(verb func(), look func(x *world, what string)) {
+		t.Helper()
+		var at []instant
+		watching := true
+		w.fs.Observe(func(i *crashfs.Instant) {
+			if !watching {
+				return
+			}
+			at = append(at, instant{fs: i.Kill(), kill: true, what: fmt.Sprintf("kill after %v", i.Op)})
+			p := crashfs.Profiles()[rng.IntN(len(crashfs.Profiles()))]
+			at = append(at, instant{fs: i.Crash(rng, p), what: fmt.Sprintf("%s after %v", p.Name, i.Op)})
+		})
+		verb()
+		watching = false
+		for _, i := range at {
+			boot := w.boot
+			if !i.kill {
+				boot += "'"
+			}
+			x := w.on(i.fs, boot)
+			look(x, i.what)
+			x.stop()
+		}
+	}
+	same := func(x *world, what string, st Status, want []byte) {
+		t.Helper()
+		if !slices.Equal(x.content(x.export(st.Disks[0].Token)), want) {
+			t.Fatalf("%s: it has other content", what)
+		}
+	}
+
+	var st Status
+	each(func() { st, _ = w.clone(CloneRequest{Ref: "vm"}) }, func(x *world, what string) {
+		switch list := x.m.Clones(); {
+		case len(list) == 1 && list[0].State == Open:
+			same(x, what, list[0], base)
+			if err := x.m.Remove(point); !isInUse(err) {
+				t.Fatalf("%s: its point can be removed: %v", what, err)
+			}
+		case len(list) > 0:
+			t.Fatalf("%s: %+v", what, list)
+		case len(must1(x.fs.List(x.m.dir))(t)) != 1:
+			t.Fatalf("%s: something is left", what)
+		}
+	})
+
+	d := w.export(st.Disks[0].Token)
+	w.write(d, 1000, 100_000, 2)
+	w.must(d.Flush())
+	want := w.content(d)
+	w.write(d, 50_000, 300_000, 3)
+	w.powerCut(crashfs.KeepAll, 1)
+	old := st
+	each(func() { st = must1(w.m.ResumeClone(st.Session))(t) }, func(x *world, what string) {
+		now := must1(x.m.Status(old.Session))(t)
+		if now.State == Stale {
+			x.collect()
+			now = must1(x.m.ResumeClone(old.Session))(t)
+		}
+		for _, ds := range old.Disks {
+			if _, err := x.m.OpenExport(ds.Token); !errors.Is(err, ErrStale) {
+				t.Fatalf("%s: the token of before: %v", what, err)
+			}
+		}
+		same(x, what, now, want)
+	})
+
+	w.write(w.export(st.Disks[0].Token), 0, 5000, 4)
+	each(func() { w.must(w.m.DiscardClone(st.Session)) }, func(x *world, what string) {
+		now := must1(x.m.Status(old.Session))(t)
+		if now.State != Open && now.State != Stale && now.State != Aborted {
+			t.Fatalf("%s: it is %s: %s", what, now.State, now.Reason)
+		}
+		x.must(x.m.DiscardClone(old.Session))
+		x.must(x.m.Remove(point))
+	})
 }
