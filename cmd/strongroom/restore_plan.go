@@ -245,15 +245,23 @@ func (j *restoreJob) checkOutputs() error {
 	return nil
 }
 
+// size is that of what goes onto a device.
+func (j *restoreJob) size() int64 {
+	if j.source != nil {
+		return j.source.Size
+	}
+	return j.disks[0].Size
+}
+
 func (j *restoreJob) checkOutput(path string) error {
 	switch {
 	case path == stdoutName:
 		return nil
 	case restore.IsDevice(path) && path != j.manifest:
-		if j.source != nil {
-			return restore.CheckDevice(path, j.source.Size, j.force)
+		if err := restore.CheckDevice(path, j.size(), j.force); err != nil {
+			return &refusedError{err}
 		}
-		return restore.CheckDevice(path, j.disks[0].Size, j.force)
+		return nil
 	case len(j.chains) > 1 && j.chains[filepath.Base(path)] != nil && path != j.manifest:
 		return nil // a directory, see chain
 	}
