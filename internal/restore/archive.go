@@ -35,7 +35,11 @@ func (a Archive) Run(ctx context.Context) ([]Result, error) {
 		return nil, err
 	}
 	defer out.Discard()
-	list, err := a.Stream(ctx, out)
+	w := newSequential(out)
+	list, err := a.Stream(ctx, w)
+	if endErr := w.end(); err == nil {
+		err = endErr
+	}
 	if err != nil {
 		return nil, err
 	}
