@@ -120,7 +120,7 @@ func TestCloseWaitsForReadAhead(t *testing.T) {
 // Options say, or not at all.
 func TestReadAheadSharesItsBudget(t *testing.T) {
 	w := newWorld(t)
-	const size = 8 << 20
+	const size = 8<<20 + 1024
 	point := w.point(size, 1)
 	want := w.imageContent(point, "vda")
 	for _, most := range []int64{-1, 1 << 20} {
