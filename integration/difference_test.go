@@ -26,23 +26,8 @@ func (s *scene) incremental(vm, bitmap string, g *guest) api.Receipt {
 // point; its last may be short.
 func (s *scene) since(ref, point string) (blocks []int) {
 	s.Helper()
-	var extents []struct {
-		Offset, Length int64
-		Type           uint32
-	}
 	text := s.tool("nbdinfo", "--json", "--map=qemu:dirty-bitmap:since-"+point, s.srv.UnixURI(ref))
-	s.must(json.Unmarshal([]byte(text), &extents))
-	at := int64(0)
-	for _, e := range extents {
-		if e.Offset != at || e.Type > 1 {
-			s.Fatalf("%s since %s: no map of dirty ranges: %s", ref, point, text)
-		}
-		at += e.Length
-		if e.Type == 1 {
-			blocks = append(blocks, blocksOf(e.Offset, e.Length)...)
-		}
-	}
-	return blocks
+	return s.dirtyBlocks(text)
 }
 
 func blocksOf(off, n int64) (blocks []int) {
@@ -55,10 +40,28 @@ func blocksOf(off, n int64) (blocks []int) {
 // diff is since by the command.
 func (s *scene) diff(from, to string) (blocks []int) {
 	s.Helper()
-	var ranges []struct{ Offset, Length int64 }
-	s.must(s.srv.JSON(s.ctx, &ranges, "diff", from, to, "--map"))
-	for _, r := range ranges {
-		blocks = append(blocks, blocksOf(r.Offset, r.Length)...)
+	text, err := s.srv.Run(s.ctx, "diff", from, to, "--map", "--json")
+	s.must(err)
+	return s.dirtyBlocks(string(text))
+}
+
+// dirtyBlocks reads a map as nbdinfo prints it: without gaps, 1 for what differs.
+func (s *scene) dirtyBlocks(text string) (blocks []int) {
+	s.Helper()
+	var extents []struct {
+		Offset, Length int64
+		Type           uint32
+	}
+	s.must(json.Unmarshal([]byte(text), &extents))
+	at := int64(0)
+	for _, e := range extents {
+		if e.Offset != at || e.Type > 1 {
+			s.Fatalf("no map of dirty ranges: %s", text)
+		}
+		at += e.Length
+		if e.Type == 1 {
+			blocks = append(blocks, blocksOf(e.Offset, e.Length)...)
+		}
 	}
 	return blocks
 }

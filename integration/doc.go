@@ -8,5 +8,6 @@
 // point must hold by keeping a copy of the model from the moment the backup
 // began.
 //
-// Sub-packages: rig runs the binary, demo is the program behind "make demo".
+// Sub-packages: rig runs the binary, guest runs real machines, demo is the
+// program behind "make demo".
 package integration

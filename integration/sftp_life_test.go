@@ -48,6 +48,7 @@ func TestCommitWhileWriting(t *testing.T) {
 	s.must(err)
 	s.must(f.Sync())
 	cut() // as a hypervisor goes
+	<-m.Exited()
 	f.Close()
 	s.must(m.Unmount())
 	refused("ended before the file was closed")

@@ -109,7 +109,7 @@ func (s *scene) restored(vm, disk, point, want string) {
 	s.same(vm, disk, point, want)
 	out := s.path("restored-" + disk + point + ".raw")
 	_, err := s.srv.Run(s.ctx, "restore", vm+"/"+disk+"@"+point, "--output", out)
-	s.must(err, testdisk.Equal(want, out), os.Remove(out))
+	s.must(err, testdisk.Equal(want, out), os.Remove(out), os.Remove(out+".restore.json"))
 	dir := filepath.Join(s.restores(vm), point)
 	s.must(testdisk.Equal(want, filepath.Join(dir, disk+".raw")))
 	s.tool("qemu-img", "check", "-q", "-f", "qcow2", filepath.Join(dir, disk+".qcow2"))
