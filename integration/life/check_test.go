@@ -141,6 +141,11 @@ func (h *history) checkAll() error {
 			return err
 		}
 	}
+	for _, c := range h.clones {
+		if err := h.checkClone(c); err != nil {
+			return err
+		}
+	}
 	for len(h.readers) > 0 {
 		if err := h.closeImage(); err != nil {
 			return err
@@ -152,6 +157,9 @@ func (h *history) checkAll() error {
 // revive finds out what became of the sessions in a crash. mayDie says that the
 // power failed.
 func (h *history) revive(mayDie bool) error {
+	if err := h.reviveClones(mayDie); err != nil {
+		return err
+	}
 	found := map[string]volume.Status{}
 	for _, st := range h.w.vols.Sessions() {
 		if st.VM == h.vm || st.VM == "unknown" {

@@ -3,7 +3,7 @@
 // A history is at least 500 operations on the whole engine (maintenance over
 // volume, catalog and dedup) in one process, on a file system in memory that can
 // lose power: backups are begun, written, zeroed, flushed, committed, aborted and
-// branched; files of backups made, written, cut, renamed, linked and removed, and
+// branched; points cloned, clones written, flushed, sealed and discarded; files of backups made, written, cut, renamed, linked and removed, and
 // disks made of them; points deleted, undeleted, held, released, locked, pruned
 // and merged; garbage is collected, what was stored without is compressed,
 // everything verified, both databases are deleted and made anew; the process dies
@@ -17,6 +17,8 @@
 //   - held and locked points are never gone
 //   - sessions have every acknowledged write, or are dead; that only when the
 //     power failed before they were flushed
+//   - clones have every acknowledged write, or when the power failed every one
+//     that was flushed, and are stale if there were others
 //   - a second opening changes no file
 //   - a catalog made anew says the same as the one that was lost
 //   - the accounts are what counting everything gives

@@ -24,6 +24,7 @@ type history struct {
 
 	points   points
 	sessions []*session
+	clones   []*clone
 	readers  []*openImage
 	gone     []string  // ids of points that were removed
 	past     []content // what vdb once was
@@ -65,6 +66,10 @@ var ops = []op{
 	{name: "start", weight: 9, do: (*history).start, crash: true, partly: true},
 	{name: "commit", weight: 9, do: (*history).commit, crash: true, partly: true},
 	{name: "abort", weight: 1, do: (*history).abort, crash: true, partly: true},
+	{name: "clone", weight: 2, do: (*history).makeClone},
+	{name: "change a clone", weight: 10, do: (*history).changeClone},
+	{name: "flush a clone", weight: 2, do: (*history).flushClone},
+	{name: "end a clone", weight: 1, do: (*history).endClone},
 	{name: "read", weight: 3, do: (*history).readPoint},
 	{name: "open image", weight: 2, do: (*history).openImage},
 	{name: "close image", weight: 2, do: (*history).closeImage},
@@ -141,7 +146,10 @@ func (h *history) start() error {
 	if r.Mode != "full" && h.rng.IntN(4) == 0 {
 		branch = h.branchFrom(&r)
 	}
-	if r.Mode == "incremental" && branch == nil && slices.ContainsFunc(r.Disks, func(d volume.DiskSpec) bool { return h.points.latest(d.Name) == nil }) {
+	if r.Mode == "incremental" && branch == nil && slices.ContainsFunc(r.Disks, func(d volume.DiskSpec) bool {
+		p := h.points.latest(d.Name)
+		return p == nil || p.sealed
+	}) {
 		r.Mode = "auto"
 	}
 	h.note("start %s, %d disks, parent %q, manual %v, files %v", r.Mode, len(r.Disks), r.Parent, r.Manual, r.Files)
@@ -191,12 +199,16 @@ func (h *history) began(r *volume.StartRequest, branch *point, st *volume.Status
 		}
 		d := &disk{name: ds.Disk, token: ds.Token, parent: ds.Parent}
 		switch {
+		case has && base.sealed && branch == nil && ds.Parent != "":
+			return fmt.Errorf("disk %s inherits from %s, which was a clone, unasked", ds.Disk, base.id)
 		case r.Mode != "full" && has && ds.Parent == base.id:
 			d.want = under.resized(ds.Size)
 		case ds.Parent != "":
 			return fmt.Errorf("disk %s, mode %s: parent %s, want %v", ds.Disk, r.Mode, ds.Parent, base)
 		case r.Mode != "full" && has && ds.Why == "":
 			return fmt.Errorf("disk %s, mode %s: full for no reason, though %s is there", ds.Disk, r.Mode, base.id)
+		case has && base.sealed && branch == nil && ds.Why != "":
+			d.want = content{}.resized(ds.Size)
 		case ds.Why != "" && h.s.settings.FullAfter == 0 && h.s.settings.ChainLimit == 0:
 			return fmt.Errorf("disk %s: full because %s", ds.Disk, ds.Why)
 		default:
@@ -245,8 +257,11 @@ func (h *history) remove(id string) {
 	h.gone = append(h.gone, id)
 }
 
-// inUse reports whether an open session inherits from the point.
+// inUse reports whether an open session inherits from the point, or is a clone of it.
 func (h *history) inUse(id string) bool {
+	if slices.ContainsFunc(h.clones, func(c *clone) bool { return c.base == id }) {
+		return true
+	}
 	return slices.ContainsFunc(h.sessions, func(s *session) bool {
 		return s.base == id || slices.ContainsFunc(s.disks, func(d *disk) bool { return d.parent == id })
 	})

@@ -22,6 +22,7 @@ type point struct {
 	images  map[string]image
 	files   map[string]file
 	manual  bool
+	sealed  bool // was a clone: nothing inherits from it unasked
 	hold    string
 	locked  time.Time
 	trashed bool

@@ -176,6 +176,9 @@ func (r *run) stop() error {
 		for _, s := range h.sessions {
 			s.flushed()
 		}
+		for _, c := range h.clones {
+			c.flush()
+		}
 	}
 	return r.w.stop()
 }
@@ -414,6 +417,12 @@ func (r *run) deleteAll() error {
 				return err
 			}
 		}
+		for _, c := range h.clones {
+			if err := r.w.vols.DiscardClone(c.id); err != nil {
+				return err
+			}
+		}
+		h.clones = nil
 		for i := len(h.points) - 1; i >= 0; i-- {
 			p := h.points[i]
 			if h.c.now().Before(p.locked) {
