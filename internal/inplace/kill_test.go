@@ -58,10 +58,10 @@ func childRun(name, wanted string, n int64) error {
 // once it has begun to write, and what comes after it completes it.
 func TestKilled(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed(t), 10))
-	const kills = 24
+	const kills = 20
 	killed := 0
 	for killed < kills {
-		want, have := newContent(rng, 3<<20+512), newContent(rng, 3<<20+rng.IntN(2)*4096)
+		want, have := newContent(rng, 1<<20+512), newContent(rng, 1<<20+rng.IntN(2)*4096)
 		path := writeFile(t, have)
 		wanted := filepath.Join(t.TempDir(), "wanted")
 		if err := os.WriteFile(wanted, want, 0o600); err != nil {
@@ -70,7 +70,7 @@ func TestKilled(t *testing.T) {
 		journal := filepath.Join(filepath.Dir(path), ".disk.raw.strongroom-inplace")
 		for round := 0; ; round++ {
 			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s:%s:%d", childVariable, path, wanted, 1+rng.IntN(30)))
+			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s:%s:%d", childVariable, path, wanted, 1+rng.IntN(10)))
 			out, err := cmd.CombinedOutput()
 			_, left := os.Lstat(journal)
 			var exit *exec.ExitError

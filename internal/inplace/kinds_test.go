@@ -124,7 +124,7 @@ func sectorsWritten(t *testing.T, device string) int64 {
 	return n * 512
 }
 
-const kindsSize = 64 << 20
+const kindsSize = 32 << 20
 
 // changedBlocks is a disk, and the disk with one block in a hundred changed: some
 // as a whole, some in a few bytes, some to zeros.

@@ -70,7 +70,7 @@ func (h *history) mapFor(chosen int) *Dirty {
 func TestInterruptedByOthers(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed(t), 11))
 	broken, healed := 0, 0
-	for range 40 {
+	for range 24 {
 		h := newHistory(t, rng)
 		for done := false; !done; {
 			chosen := rng.IntN(len(h.points))
