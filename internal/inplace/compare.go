@@ -64,7 +64,7 @@ func (x *run) walkHashes(ctx context.Context, g *errgroup.Group, hashes *hashstr
 func (x *run) compareRun(ctx context.Context, g *errgroup.Group, blocks hashstream.Run, off, n int64, found *Ranges) error {
 	if blocks.Hashes != nil {
 		// What lies in a hole of the target is read as well: a run of hashes is short.
-		return x.parts(ctx, g, off, n, func(off, n int64) error {
+		return x.parts(ctx, off, n, func(off, n int64) error {
 			first := off/hashstream.BlockSize - blocks.First
 			list := slices.Clone(blocks.Hashes[first : first+hashstream.Blocks(n)])
 			g.Go(func() error { return x.compareHashes(ctx, list, off, n, found) })
@@ -76,7 +76,7 @@ func (x *run) compareRun(ctx context.Context, g *errgroup.Group, blocks hashstre
 			x.progress(n)
 			return ctx.Err()
 		}
-		return x.parts(ctx, g, off, n, func(off, n int64) error {
+		return x.parts(ctx, off, n, func(off, n int64) error {
 			g.Go(func() error { return x.compareZeros(ctx, off, n, found) })
 			return nil
 		})
@@ -84,7 +84,7 @@ func (x *run) compareRun(ctx context.Context, g *errgroup.Group, blocks hashstre
 }
 
 // parts cuts a range at multiples of partBytes.
-func (x *run) parts(ctx context.Context, g *errgroup.Group, off, n int64, yield func(off, n int64) error) error {
+func (x *run) parts(ctx context.Context, off, n int64, yield func(off, n int64) error) error {
 	for end := off + n; off < end; {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

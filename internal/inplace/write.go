@@ -13,7 +13,7 @@ func (x *run) overwrite(ctx context.Context, candidates *Ranges) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(inFlight)
 	walk := candidates.Each(func(off, n int64) error {
-		return x.parts(ctx, g, off, min(n, x.size-off), func(off, n int64) error {
+		return x.parts(ctx, off, min(n, x.size-off), func(off, n int64) error {
 			g.Go(func() error { return x.overwritePart(ctx, off, n) })
 			return nil
 		})
