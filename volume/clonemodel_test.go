@@ -229,7 +229,7 @@ func TestCloneHistories(t *testing.T) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Logf("replay with STRONGROOM_SEED=%d", seed)
 			m := newCloneModel(t, seed, i, i%2 == 0)
-			for range 180 {
+			for range 120 {
 				m.step()
 			}
 			stale, whole, rewrites = stale+m.stale, whole+m.whole, rewrites+m.rewrites

@@ -311,15 +311,34 @@ func (r *rewrite) replace() (lost bool, err error) {
 			return false, err
 		}
 	}
-	path := d.s.m.journalPath(d.s.file.ID, d.spec.Disk)
-	err = d.s.m.fs.Rename(r.path, path)
-	if err == nil {
-		err = atomicfile.SyncDir(d.s.m.fs, d.s.m.sessionDir(d.s.file.ID))
+	if err := d.s.m.fs.Rename(r.path, d.s.m.journalPath(d.s.file.ID, d.spec.Disk)); err != nil {
+		there, lookErr := r.inPlace()
+		if lookErr == nil && !there {
+			return false, fmt.Errorf("replace session journal: %w", err)
+		}
+		if lookErr != nil {
+			return true, fmt.Errorf("replace session journal: %w; whether it was replaced is not known: %w", err, lookErr)
+		}
 	}
-	if err != nil {
+	if err := atomicfile.SyncDir(d.s.m.fs, d.s.m.sessionDir(d.s.file.ID)); err != nil {
 		return true, fmt.Errorf("replace session journal: %w", err)
 	}
 	return false, nil
+}
+
+// inPlace looks whether a rename that failed took effect: the journal there has
+// the new one's salt.
+func (r *rewrite) inPlace() (bool, error) {
+	f, err := r.d.s.m.fs.Open(r.d.s.m.journalPath(r.d.s.file.ID, r.d.spec.Disk))
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	var there, ours [journalHeaderSize]byte
+	if err := errors.Join(readFull(f, there[:], 0), readFull(r.j.file, ours[:], 0)); err != nil {
+		return false, err
+	}
+	return there == ours, nil
 }
 
 // complete copies what has changed, and the counts.
