@@ -79,8 +79,8 @@ func Boot(ctx context.Context, dir string, disk Block) (*Machine, error) {
 // connect takes the machine's serial line and opens its monitor.
 func (m *Machine) connect(ctx context.Context, line net.Listener, monitor string) error {
 	stop := make(chan struct{})
-	var once sync.WaitGroup
-	once.Go(func() {
+	var watch sync.WaitGroup
+	watch.Go(func() {
 		select {
 		case <-m.exited:
 			line.Close() // nobody will call
@@ -91,7 +91,7 @@ func (m *Machine) connect(ctx context.Context, line net.Listener, monitor string
 	})
 	conn, err := line.Accept()
 	close(stop)
-	once.Wait()
+	watch.Wait()
 	if err != nil {
 		return errors.Join(errors.New("it did not open its serial line"), ctx.Err())
 	}
