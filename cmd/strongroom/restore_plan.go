@@ -253,9 +253,19 @@ func (j *restoreJob) size() int64 {
 	return j.disks[0].Size
 }
 
+// outdated says that the manifest there is that of an earlier restore to the same
+// file. Whether that one may be written has been asked.
+func (j *restoreJob) outdated() bool {
+	if j.manifest != j.file+restore.ManifestSuffix {
+		return false
+	}
+	_, err := restore.ReadManifest(j.manifest)
+	return err == nil
+}
+
 func (j *restoreJob) checkOutput(path string) error {
 	switch {
-	case path == stdoutName:
+	case path == stdoutName, path == j.manifest && j.outdated():
 		return nil
 	case restore.IsDevice(path) && path != j.manifest:
 		if err := restore.CheckDevice(path, j.size(), j.force); err != nil {

@@ -210,5 +210,5 @@ func (j *restoreJob) nameOf(path string) string {
 func (j *restoreJob) writeManifest() error {
 	j.record.Point, j.record.VM, j.record.Time = j.point.Point, j.point.VM, j.point.Time
 	j.record.Restored = time.Now().UTC()
-	return restore.WriteManifest(j.manifest, &j.record, j.force)
+	return restore.WriteManifest(j.manifest, &j.record, j.force || j.outdated())
 }
