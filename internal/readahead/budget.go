@@ -11,9 +11,11 @@ const (
 	// goroutine's start is little, short enough that several cores share what one
 	// request takes.
 	pieceSize = 512 << 10
-	// maxPieces is how far ahead one stream is read: 8 MiB, which a client takes
-	// tens of milliseconds for.
-	maxPieces = 16
+	// maxPieces is how far ahead one stream is read at most, 8 MiB, and piecesPerCore
+	// how far it is for each core that could: enough for the next piece to be ready
+	// and another under way. More would be in no core's cache when it is taken.
+	maxPieces     = 16
+	piecesPerCore = 2
 	// maxStreams is how many a Reader tells apart; clients read with up to that
 	// many threads.
 	maxStreams = 8
@@ -31,6 +33,7 @@ type Budget struct {
 	tokens chan struct{} // one for each piece that is out
 	slots  chan struct{} // one for each goroutine that reads
 	asking atomic.Int64  // requests under way, of all readers
+	most   int           // pieces of one stream
 	pool   sync.Pool     // of *[pieceSize]byte
 }
 
@@ -39,6 +42,7 @@ type Budget struct {
 func NewBudget(bytes int64, cores int) *Budget {
 	return &Budget{
 		tokens: make(chan struct{}, max(0, bytes/pieceSize)), slots: make(chan struct{}, max(1, cores)),
+		most: min(maxPieces, piecesPerCore*max(1, cores)),
 		pool: sync.Pool{New: func() any { return new([pieceSize]byte) }},
 	}
 }

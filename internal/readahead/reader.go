@@ -73,7 +73,7 @@ func (r *Reader) follow(off int64, n int, busy bool) {
 		return
 	}
 	r.dropIf(s, func(x *piece) bool { return x.end() <= s.next-slack })
-	most := min(maxPieces, 2<<(s.streak-startAfter)) // twice as many each time
+	most := min(r.budget.most, 2<<(s.streak-startAfter)) // twice as many each time
 	for len(s.pieces) < most {
 		from := max(s.next, s.ahead)
 		if from >= r.size || !r.begin(s, from) {
