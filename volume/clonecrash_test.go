@@ -260,9 +260,9 @@ func TestCloneCutAnywhere(t *testing.T) {
 	s := newScript(t)
 	rng := rand.New(rand.NewPCG(seed, 2))
 	var at []instant
-	next, from := uint64(1), s.w.fs.Ops()
+	over, next, from := false, uint64(1), s.w.fs.Ops()
 	s.w.fs.Observe(func(i *crashfs.Instant) {
-		if i.Op.Seq < from+next {
+		if i.Op.Seq < from+next || over {
 			return
 		}
 		next = i.Op.Seq - from + 1 + rng.Uint64N(max(ops/60, 1)*2)
@@ -278,6 +278,7 @@ func TestCloneCutAnywhere(t *testing.T) {
 		at = append(at, x)
 	})
 	s.run(seed)
+	s.w.fs.At(func(*crashfs.Instant) { over = true })
 	kinds := map[State]int{}
 	for _, x := range at {
 		kinds[s.check(x)]++
@@ -359,7 +360,11 @@ func TestRewriteCut(t *testing.T) {
 			s.flush()
 		}
 		var at []instant
+		over := false
 		s.w.fs.Observe(func(i *crashfs.Instant) {
+			if over {
+				return
+			}
 			n, flushed := s.done()
 			at = append(at, instant{fs: i.Kill(), what: fmt.Sprintf("kill after %v", i.Op), kill: true, done: n, flushed: flushed})
 			for _, p := range crashfs.Profiles() {
@@ -371,6 +376,7 @@ func TestRewriteCut(t *testing.T) {
 		old, err := s.d.d.rewriteSteps()
 		s.w.must(err)
 		s.w.must(old.file.Close())
+		s.w.fs.At(func(*crashfs.Instant) { over = true })
 		states := map[State]int{}
 		for _, x := range at {
 			states[s.check(x)]++
@@ -411,7 +417,9 @@ func TestCloneFaults(t *testing.T) {
 		s.until(seed + uint64(i))
 		s.w.fs.Heal()
 		n, flushed := s.done()
-		what = fmt.Sprintf("%v of %s in step %d, effect %d", f.Err, what, n+1, f.Effect)
+		s.w.fs.At(func(*crashfs.Instant) {
+			what = fmt.Sprintf("%v of %s in step %d, effect %d", f.Err, what, n+1, f.Effect)
+		})
 		states[must1(s.w.m.Status(s.id))(t).State]++
 		x := instant{fs: s.w.fs.Kill(), what: what + ", killed", kill: true, done: n, flushed: flushed}
 		if rng.IntN(2) == 0 {
@@ -621,7 +629,7 @@ func TestCloneVerbsCut(t *testing.T) {
 			at = append(at, instant{fs: i.Crash(rng, p), what: fmt.Sprintf("%s after %v", p.Name, i.Op)})
 		})
 		verb()
-		watching = false
+		w.fs.At(func(*crashfs.Instant) { watching = false })
 		for _, i := range at {
 			boot := w.boot
 			if !i.kill {
