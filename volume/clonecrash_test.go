@@ -204,8 +204,10 @@ func (s *script) run(seed uint64) {
 	some(10)
 	s.flush()
 	some(5)
+	s.tried = s.states[len(s.states)-1]
 	_, err := w.m.SealClone(s.id)
 	s.must(err)
+	s.tried = nil
 }
 
 // until is run up to the first error.
