@@ -41,7 +41,9 @@ type FailureError struct {
 	Damage bool // stored data is damaged
 }
 
-func (e *FailureError) Error() string { return "the server cannot tell the rest of the hashes: " + e.Text }
+func (e *FailureError) Error() string {
+	return "the server cannot tell the rest of the hashes: " + e.Text
+}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
