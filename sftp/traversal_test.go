@@ -89,6 +89,8 @@ func TestTraversalOverTheWire(t *testing.T) {
 			}
 		}
 	}
+	tree.mu.Lock()
+	defer tree.mu.Unlock()
 	if len(tree.names) < n/10 {
 		t.Errorf("only %d names reached the tree", len(tree.names))
 	}
