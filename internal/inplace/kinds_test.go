@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"net"
@@ -35,8 +36,15 @@ func serve(t *testing.T, socket string, args ...string) *server {
 	go func() { s.Wait(); close(s.exited) }()
 	t.Cleanup(s.stop)
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if c, err := net.Dial("unix", socket); err == nil {
-			c.Close()
+		c, err := net.Dial("unix", socket)
+		if err != nil {
+			continue
+		}
+		// qemu-nbd listens before it has opened the image, and greets after.
+		c.SetReadDeadline(end)
+		_, err = io.ReadFull(c, make([]byte, 8))
+		c.Close()
+		if err == nil {
 			return s
 		}
 	}
