@@ -117,7 +117,13 @@ func checkCrashState(t *testing.T, st crashState, content map[Addr]uint64) {
 	}
 	o := Options{FS: st.fs, Dir: indexDir, Tier: ts, Key: testKey, StoreID: testStore, PackSize: MinPackSize}
 	for round := range 2 { // the second finds what the first made of it
-		o.Events.Damage = func(err *DamageError) { t.Errorf("%s: round %d: %v", st.name, round, err) }
+		o.Events.Damage = func(err *DamageError) {
+			// Both tables and the footer are written at once, and the end may be there
+			// without the beginning.
+			if !strings.Contains(err.Error(), "the first table of contents is damaged, the second is used") {
+				t.Errorf("%s: round %d: %v", st.name, round, err)
+			}
+		}
 		s, err := Open(o)
 		if err != nil {
 			t.Fatalf("%s: open: %v", st.name, err)
