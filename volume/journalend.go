@@ -58,6 +58,17 @@ func (j *journal) checkTorn(size int64) error {
 	return fmt.Errorf("%w: what follows record %d, at byte %d, is neither a record nor the beginning of one", errJournal, j.seq, j.end)
 }
 
+// goesOn reports whether anything but zeros stands where the next record goes or
+// behind it.
+func (j *journal) goesOn() (bool, error) {
+	info, err := j.file.Stat()
+	if err != nil {
+		return false, err
+	}
+	last, err := j.lastByte(info.Size())
+	return last > j.end, err
+}
+
 // lastByte is the offset behind the last byte that is not zero.
 func (j *journal) lastByte(size int64) (last int64, err error) {
 	last = j.end

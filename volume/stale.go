@@ -138,6 +138,15 @@ func (s *session) loadDisk(spec diskFile, stale bool) (d *disk, lost string, err
 	if !same && !d.isClean {
 		lost = "the host restarted while writes to " + d.what() + " were acknowledged but not flushed"
 	}
+	if !same && lost == "" {
+		// Something stands behind a flush that is no record any more: if it was the mark
+		// that comes before all acknowledgements, they may have been given.
+		if written, err := d.journal.goesOn(); err != nil {
+			return d, "", err
+		} else if written {
+			lost = "the host restarted, and what was being written to " + d.what() + " behind the last flush cannot be read"
+		}
+	}
 	if d.clone.marked < d.journal.first {
 		return d, lost, fmt.Errorf("%w: it lacks the mark that it was written anew with", errJournal)
 	}
