@@ -140,6 +140,8 @@ func changedBlocks(rng *rand.Rand) (have, want []byte) {
 	want = newContent(rng, kindsSize)
 	have = bytes.Clone(want)
 	blocks := rng.Perm(kindsSize / block)[:kindsSize/block/100]
+	// One of them is to become zeros.
+	clear(want[blocks[0]*block:][:block])
 	for i, b := range blocks {
 		p := have[b*block:][:block]
 		switch i % 3 {
