@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-
-	"lukechampine.com/blake3"
 )
 
 const (
@@ -24,12 +22,6 @@ const (
 	// flagDamage, in the second byte of a failure: stored data is damaged.
 	flagDamage = 1
 )
-
-// Hash is the hash of a block.
-type Hash [32]byte
-
-// HashBlock hashes a block: 64 KiB, or what the disk's last one has.
-func HashBlock(block []byte) Hash { return blake3.Sum256(block) }
 
 // ErrMalformed says that a stream is not what it should be: cut short, damaged
 // on its way, or of another disk.
