@@ -15,9 +15,9 @@ type Hash [32]byte
 const lanesBytes = guts.MaxSIMD * guts.ChunkSize
 
 // HashBlock hashes a block with BLAKE3: 64 KiB, or what the disk's last one has.
-// The tree above a whole one is
-// always the same, four subtrees of sixteen leaves, so it is spelled out: faster
-// than the general implementation, and without its goroutines.
+// The tree above a whole one is always the same, four subtrees of sixteen leaves,
+// so it is spelled out: faster than the general implementation, and without its
+// goroutines.
 func HashBlock(block []byte) Hash {
 	if len(block) != BlockSize {
 		return blake3.Sum256(block)
